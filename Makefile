@@ -1,0 +1,38 @@
+# Each target makes its own environment in .venv, and makes it again when pyproject.toml changes.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+TREE := build/tree
+
+.PHONY: demo test lint test-long bench clean
+
+demo: $(INSTALLED)
+	$(BIN)/secmem demo
+
+test: $(INSTALLED)
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not long"
+
+test-long: $(INSTALLED)
+	HYPOTHESIS_PROFILE=long $(BIN)/pytest -n 2 --dist loadgroup
+
+# mypy knows nothing of setuptools' package-dir: it is shown a tree of links in which the package is as in the wheel.
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf $(TREE)
+	mkdir -p $(TREE)/secure_memory
+	ln -s "$(CURDIR)"/secure_memory/* "$(CURDIR)/cli" "$(CURDIR)/policies" $(TREE)/secure_memory/
+	cd $(TREE) && "$(CURDIR)/$(BIN)/mypy" --config-file "$(CURDIR)/pyproject.toml" \
+		--cache-dir "$(CURDIR)/.mypy_cache" -p secure_memory
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@

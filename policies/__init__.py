@@ -1,0 +1,1 @@
+"""The policies that ship with secure-memory, as files. Installed as `secure_memory.policies`; nothing is run here."""

@@ -1,0 +1,91 @@
+"""Encrypted, audited conversation memory for the OpenAI Agents SDK.
+
+Most people need one line: ``SecureSession("user_123", "support.secmem", tenant="acme")`` in the place of the SDK's
+``SQLiteSession``. A service opens a ``SecureStore`` once and asks it for sessions.
+
+The public names are loaded on first use (PEP 562): ``import agents`` costs seconds, and a command that lists tenants
+needs none of it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from secure_memory.errors import (
+    AccessDeniedError,
+    AuditGapError,
+    CipherUnavailableError,
+    ConfigurationError,
+    DiskFullError,
+    IntegrityError,
+    KeyDestroyedError,
+    KeyManagementError,
+    KeyNotFoundError,
+    NotAStoreError,
+    RollbackError,
+    SecureMemoryError,
+    SerializationError,
+    StorageError,
+    StoreBusyError,
+    StoreVersionError,
+    TamperedError,
+    WrongKeyError,
+)
+
+if TYPE_CHECKING:
+    from secure_memory.actor import Actor, acting_as
+    from secure_memory.agents_sdk.session import SecureSession
+    from secure_memory.aio import AsyncSecureStore
+    from secure_memory.keys.local import EnvKeyProvider, FileKeyProvider
+    from secure_memory.store import SecureStore
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "Actor": "secure_memory.actor",
+    "AsyncSecureStore": "secure_memory.aio",
+    "EnvKeyProvider": "secure_memory.keys.local",
+    "FileKeyProvider": "secure_memory.keys.local",
+    "SecureSession": "secure_memory.agents_sdk.session",
+    "SecureStore": "secure_memory.store",
+    "acting_as": "secure_memory.actor",
+}
+
+__all__ = [
+    "AccessDeniedError",
+    "Actor",
+    "AsyncSecureStore",
+    "AuditGapError",
+    "CipherUnavailableError",
+    "ConfigurationError",
+    "DiskFullError",
+    "EnvKeyProvider",
+    "FileKeyProvider",
+    "IntegrityError",
+    "KeyDestroyedError",
+    "KeyManagementError",
+    "KeyNotFoundError",
+    "NotAStoreError",
+    "RollbackError",
+    "SecureMemoryError",
+    "SecureSession",
+    "SecureStore",
+    "SerializationError",
+    "StorageError",
+    "StoreBusyError",
+    "StoreVersionError",
+    "TamperedError",
+    "WrongKeyError",
+    "acting_as",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'secure_memory' has no attribute {name!r}")
+    value = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

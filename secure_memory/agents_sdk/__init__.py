@@ -1,0 +1,1 @@
+"""The SDK's face of secure-memory: the only importers of `agents`."""

@@ -1,0 +1,250 @@
+"""SecureSession: the SDK's Session, in the place of SQLiteSession and AdvancedSQLiteSession.
+
+The four operations have the SDK's exact semantics (`agents/memory/sqlite_session.py`): the newest `limit` items in order,
+0 is none, a negative limit is all, `session_settings` gives the default, an empty batch does nothing, a closed session is
+a RuntimeError. All four take the SDK's `wrapper=`, from which the actor comes where the run's context names one.
+
+There is deliberately no `__getattr__` and no `run_compaction`: the SDK takes a session for what it has methods for.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from agents.memory.session_settings import SessionSettings, coerce_session_settings, resolve_session_limit
+from agents.tracing import get_current_trace
+
+from secure_memory import directory
+from secure_memory.actor import Actor, as_actor
+from secure_memory.errors import ConfigurationError
+from secure_memory.service import Asker, Conversation
+from secure_memory.shared import KeySource, SharedStore, create_store, memory_store, open_store, release
+
+if TYPE_CHECKING:
+    from agents import RunContextWrapper, TResponseInputItem
+
+_REFUSED = {
+    "sessions_table": "a vault has its own tables; drop this argument",
+    "messages_table": "a vault has its own tables; drop this argument",
+    "logger": "secure-memory logs to the standard logger `secure_memory`; drop this argument",
+    "encryption_key": "the key comes from keys=, SECMEM_KEY or a key file",
+    "ttl": "retention is declared in a policy, not for each session",
+    "underlying_session": "a SecureSession stores by itself; give it a path",
+    "engine": "a SecureSession stores in a directory of its own; give it a path",
+    "url": "a SecureSession stores in a directory of its own; give it a path",
+}
+"""Arguments of the SDK's sessions that we don't take, and what to do instead."""
+
+
+class SecureSession:
+    """One conversation, encrypted, audited and proven: the SDK's `Session` protocol.
+
+    ``SecureSession("user_123", "support.secmem", tenant="acme")`` opens the store, or makes it; ``SecureSession("user_123")``
+    is in memory, under a throw-away key.
+
+    Arguments: `session_id`, the conversation inside its tenant. `path` (or the SDK's `db_path`), the store's directory.
+    `tenant`, the customer or business unit. `subject`, the person that the conversation is about, the session id where
+    none is named. `actor`, who asks where nothing nearer says so; with `require_actor` an operation that nobody asks for
+    is refused. `keys`, a key provider or the path of a key file. `anchor`, the directory of the anchors;
+    `anchor_required` refuses to work without. `session_settings` as in the SDK. `cache=False` remembers no items.
+    `create_tables` is taken and needs nothing.
+
+    Raises ValueError for bad arguments, ConfigurationError for those of other SDK sessions and for what opening finds,
+    KeyManagementError, StorageError, IntegrityError.
+    """
+
+    session_settings: SessionSettings | None = None
+
+    def __init__(
+        self,
+        session_id: str,
+        path: str | os.PathLike[str] = ":memory:",
+        *,
+        tenant: str = "default",
+        subject: str | None = None,
+        actor: Actor | str | None = None,
+        require_actor: bool = False,
+        keys: KeySource = None,
+        anchor: str | os.PathLike[str] | None = None,
+        anchor_required: bool = False,
+        session_settings: SessionSettings | dict[str, Any] | None = None,
+        cache: bool = True,
+        db_path: str | os.PathLike[str] | None = None,
+        create_tables: bool = False,
+        **others: Any,
+    ) -> None:
+        _refuse(others)
+        settings = None if session_settings is None else coerce_session_settings(session_settings)
+        _check_names(session_id, tenant, subject)
+        who = None if actor is None else as_actor(actor)
+        if db_path is not None:
+            if str(path) != ":memory:":
+                raise ValueError("path and db_path are the same argument: give one of them")
+            path = db_path
+        shared = _open_or_create(path, keys, anchor, anchor_required)
+        self._set_up(
+            shared, session_id, tenant, subject=subject, actor=who, require_actor=require_actor, settings=settings, cache=cache
+        )
+
+    @classmethod
+    def in_store(
+        cls,
+        shared: SharedStore,
+        session_id: str,
+        tenant: str,
+        *,
+        subject: str | None,
+        actor: Actor | str | None,
+        require_actor: bool,
+        session_settings: SessionSettings | dict[str, Any] | None,
+        cache: bool,
+    ) -> SecureSession:
+        """A session of a store that is open: what `SecureStore.session` calls. Takes a handle of the store's own."""
+        settings = None if session_settings is None else coerce_session_settings(session_settings)
+        _check_names(session_id, tenant, subject)
+        who = None if actor is None else as_actor(actor)
+        made = cls.__new__(cls)
+        shared.handles += 1
+        made._set_up(
+            shared, session_id, tenant, subject=subject, actor=who, require_actor=require_actor, settings=settings, cache=cache
+        )
+        return made
+
+    def _set_up(
+        self,
+        shared: SharedStore,
+        session_id: str,
+        tenant: str,
+        *,
+        subject: str | None,
+        actor: Actor | None,
+        require_actor: bool,
+        settings: SessionSettings | None,
+        cache: bool,
+    ) -> None:
+        self.session_id = session_id
+        self.session_settings = settings or SessionSettings()
+        self._shared = shared
+        self._closed = False
+        self._conversation = Conversation(
+            shared, session_id, tenant=tenant, subject=subject, actor=actor, require_actor=require_actor, cache=cache
+        )
+
+    @property
+    def tenant(self) -> str:
+        """The tenant's name."""
+        return self._conversation.tenant
+
+    async def get_items(
+        self,
+        limit: int | None = None,
+        *,
+        actor: Actor | str | None = None,
+        wrapper: RunContextWrapper[Any] | None = None,
+    ) -> list[TResponseInputItem]:
+        """The newest `limit` items in the order they were added; all where neither `limit` nor the settings say so.
+
+        Raises IntegrityError where what is stored is not what was written, AccessDeniedError, StorageError; RuntimeError
+        where the session is closed.
+        """
+        asker = self._asker(actor, wrapper)
+        items: list[Any] = await self._conversation.read(resolve_session_limit(limit, self.session_settings), asker)
+        return items
+
+    async def add_items(
+        self,
+        items: list[TResponseInputItem],
+        *,
+        actor: Actor | str | None = None,
+        wrapper: RunContextWrapper[Any] | None = None,
+    ) -> None:
+        """Append the items, all or none; they are on disk when this returns.
+
+        Raises SerializationError where one is not a JSON object (nothing is written then), IntegrityError,
+        AccessDeniedError, StorageError; RuntimeError where the session is closed.
+        """
+        asker = self._asker(actor, wrapper)
+        if items:
+            new: list[Any] = list(items)
+            await self._conversation.append(new, asker)
+
+    async def pop_item(
+        self, *, actor: Actor | str | None = None, wrapper: RunContextWrapper[Any] | None = None
+    ) -> TResponseInputItem | None:
+        """Remove and return the newest item; None where there is none. Raises as `get_items`."""
+        item: Any = await self._conversation.pop(self._asker(actor, wrapper))
+        return item  # type: ignore[no-any-return]
+
+    async def clear_session(
+        self, *, actor: Actor | str | None = None, wrapper: RunContextWrapper[Any] | None = None
+    ) -> None:
+        """Delete every item of the session. Raises as `get_items`."""
+        await self._conversation.clear(self._asker(actor, wrapper))
+
+    def close(self) -> None:
+        """Close this session; others of the same store go on. Closing twice is harmless."""
+        if not self._closed:
+            self._closed = True
+            release(self._shared)
+
+    def __enter__(self) -> SecureSession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> SecureSession:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<SecureSession of tenant {self.tenant!r}{', closed' if self._closed else ''}>"
+
+    def _asker(self, actor: Actor | str | None, wrapper: RunContextWrapper[Any] | None) -> Asker:
+        if self._closed:
+            raise RuntimeError("SecureSession is closed")
+        trace = get_current_trace()
+        run = trace.trace_id if trace is not None and trace.trace_id.startswith("trace_") else None
+        return self._conversation.asker(actor, None if wrapper is None else wrapper.context, run)
+
+
+def _open_or_create(
+    path: str | os.PathLike[str], keys: KeySource, anchor: str | os.PathLike[str] | None, anchor_required: bool
+) -> SharedStore:
+    if str(path) == ":memory:":
+        return memory_store()
+    place = Path(path).expanduser()
+    if directory.exists(place):
+        return open_store(place, keys, anchor, anchor_required=anchor_required)
+    shared, made = create_store(place, keys, anchor, anchor_required=anchor_required)
+    if made:
+        warnings.warn(
+            f"a new key was made: {shared.provider.describe()}. Back it up: losing it loses everything in the store",
+            stacklevel=3,
+        )
+    return shared
+
+
+def _refuse(others: dict[str, Any]) -> None:
+    for name in others:
+        if name in _REFUSED:
+            raise ConfigurationError(f"SecureSession does not take {name}=", hint=_REFUSED[name])
+        raise TypeError(f"SecureSession got an unexpected keyword argument {name!r}")
+
+
+def _check_names(session_id: object, tenant: object, subject: object) -> None:
+    for what, value in (("session_id", session_id), ("tenant", tenant), ("subject", subject)):
+        if what == "subject" and value is None:
+            continue
+        if not isinstance(value, str) or not value:
+            raise ValueError(f"{what} must be a text that is not empty")

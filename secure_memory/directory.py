@@ -1,0 +1,181 @@
+"""The store's directory: what is in it, making one, recognising one.
+
+    store.json   the store's uid, and the store root wrapped by the key provider
+    keys.db      every other key
+    system.db    the system vault: the store's own ledger
+    vaults/      one file a tenant, named by the vault's uid
+
+`store.json` is written last, in one step: without it there is no store, and what a killed `create` left behind is begun
+again. The mark `.creating` says that nothing in the directory was ever acknowledged.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from secure_memory import clock
+from secure_memory.errors import ConfigurationError, NotAStoreError, StorageError, StoreVersionError
+from secure_memory.keys.key import Key, context
+from secure_memory.keys.provider import KeyProvider
+from secure_memory.vault.sqlcipher import PLAINTEXT_MAGIC
+
+FORMAT = 1
+MANIFEST = "store.json"
+KEYS = "keys.db"
+SYSTEM = "system.db"
+VAULTS = "vaults"
+_CREATING = ".creating"
+_LOST_AND_FOUND = "lost+found"  # what a volume that was just formatted holds
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What store.json says. `uid` is 16 bytes, `created` is in microseconds."""
+
+    path: Path
+    uid: bytes
+    created: int
+    wrapped_root: bytes
+
+    def root(self, keys: KeyProvider) -> Key:
+        """The store root. Raises WrongKeyError where the provider's key is another one."""
+        return Key(keys.unwrap(self.wrapped_root, _root_context(self.uid)))
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a store at `path`. Raises NotAStoreError where there is something else."""
+    if not path.exists():
+        return False
+    if not path.is_dir():
+        raise _not_a_directory(path)
+    if (path / MANIFEST).exists():
+        return True
+    if (path / _CREATING).exists() or not any(name != _LOST_AND_FOUND for name in os.listdir(path)):
+        return False
+    if (path / KEYS).exists():
+        raise NotAStoreError(
+            f"{path} is a store without its {MANIFEST}", hint=f"restore {MANIFEST} from a backup: it is small and needed"
+        )
+    raise NotAStoreError(
+        f"{path} is a directory that is not empty and not a store", hint="name a path that does not exist yet"
+    )
+
+
+def read(path: Path) -> Manifest:
+    """The manifest of the store at `path`. Raises NotAStoreError, StoreVersionError, StorageError."""
+    if not exists(path):
+        raise NotAStoreError(f"there is no store at {path}", hint=f"`secmem init --store {path}` makes one")
+    try:
+        found = json.loads((path / MANIFEST).read_text())
+        if found["format"] > FORMAT:
+            raise StoreVersionError(
+                f"the store is of format {found['format']}, newer than the {FORMAT} that this secure-memory knows",
+                hint="upgrade the package secure-memory on this machine",
+            )
+        return Manifest(
+            path,
+            bytes.fromhex(found["store"]),
+            clock.parse(found["created"]),
+            base64.b64decode(found["root"], validate=True),
+        )
+    except OSError as error:
+        raise StorageError(f"could not read {MANIFEST}: {error.strerror}", hint="check the modes of the store") from None
+    except (ValueError, KeyError, TypeError):
+        raise NotAStoreError(f"{path / MANIFEST} is damaged", hint=f"restore {MANIFEST} from a backup") from None
+
+
+def make(path: Path, keys: KeyProvider, fill: Callable[[Manifest, Key], None]) -> Manifest:
+    """Make a store: `fill(manifest, root)` makes its databases, then the manifest makes it a store.
+
+    Two processes that make one store make it once: the second finds it there. Raises NotAStoreError, StorageError.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _alone(path):
+            if (path / MANIFEST).exists():
+                (path / _CREATING).unlink(missing_ok=True)  # ours, if the other one had already removed its own
+                return read(path)
+            _sweep(path)
+            uid, root = os.urandom(16), Key.random()
+            manifest = Manifest(path, uid, clock.now(), keys.wrap(root.bytes, _root_context(uid)))
+            (path / VAULTS).mkdir(mode=0o700)
+            fill(manifest, root)
+            root.zero()
+            _write(path / MANIFEST, manifest)
+            (path / _CREATING).unlink(missing_ok=True)
+            return manifest
+    except OSError as error:
+        raise StorageError(
+            f"could not make a store at {path}: {error.strerror}", hint="check that the directory above can be written"
+        ) from None
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the mark `.creating` against other processes that make the same store."""
+    if not exists(path):
+        fd = os.open(path / _CREATING, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+    else:
+        yield
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a killed `make` left: none of it was ever acknowledged."""
+    leftovers = [path / name for name in (KEYS, SYSTEM)]
+    if (path / VAULTS).exists():
+        leftovers += (path / VAULTS).iterdir()
+    for file in leftovers:
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{file}{suffix}").unlink(missing_ok=True)
+    if (path / VAULTS).exists():
+        (path / VAULTS).rmdir()
+
+
+def _write(path: Path, manifest: Manifest) -> None:
+    text = json.dumps(
+        {
+            "format": FORMAT,
+            "store": manifest.uid.hex(),
+            "created": clock.rfc3339(manifest.created),
+            "root": base64.b64encode(manifest.wrapped_root).decode(),
+        },
+        indent=2,
+    )
+    new = path.with_suffix(".new")
+    with new.open("w") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    new.rename(path)
+    fd = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _root_context(uid: bytes) -> bytes:
+    return context("secmem/root/v1", uid)
+
+
+def _not_a_directory(path: Path) -> ConfigurationError:
+    with path.open("rb") as file:
+        plaintext = file.read(16) == PLAINTEXT_MAGIC
+    if plaintext:
+        return NotAStoreError(
+            f"{path} is a plaintext SQLite database, not a store",
+            hint=f"`secmem import {path.name}` brings the conversations of an SDK database into a store",
+        )
+    return NotAStoreError(f"{path} is a file, not a store", hint="a store is a directory: name another path")

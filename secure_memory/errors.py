@@ -1,0 +1,105 @@
+"""The error tree, grouped by who can fix it. Imports nothing.
+
+Messages are lowercase, have no full stop, may name a tenant and a position, and never hold content or key bytes.
+`hint` is the next step for whoever reads the message. A closed store or session is a RuntimeError and a bad argument a
+ValueError, as in the SDK; errors of the database driver never come through.
+"""
+
+from __future__ import annotations
+
+
+class SecureMemoryError(Exception):
+    """Never raised itself: catch it to catch everything that secure-memory raises of its own."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+# ---- the developer who configured it ----------------------------------------------------------------------------
+
+
+class ConfigurationError(SecureMemoryError):
+    """An argument, a file or the environment is not as it has to be."""
+
+
+class CipherUnavailableError(ConfigurationError):
+    """The SQLite library that answers is not SQLCipher: nothing would be encrypted."""
+
+
+class StoreVersionError(ConfigurationError):
+    """The store was written by a newer secure-memory than this one."""
+
+
+class NotAStoreError(ConfigurationError):
+    """The path holds something else than a store, or nothing."""
+
+
+# ---- whoever keeps the keys -------------------------------------------------------------------------------------
+
+
+class KeyManagementError(SecureMemoryError):
+    """A key is the trouble."""
+
+
+class KeyNotFoundError(KeyManagementError):
+    """No key was given, or a record of the keyring is missing."""
+
+
+class WrongKeyError(KeyManagementError):
+    """A key was given, and it is not the one that this was wrapped or encrypted with."""
+
+
+class KeyDestroyedError(KeyManagementError):
+    """The key was destroyed on purpose: what it sealed is gone."""
+
+
+# ---- whoever grants access --------------------------------------------------------------------------------------
+
+
+class AccessDeniedError(SecureMemoryError):
+    """The actor may not do this. `actor` and `action` say who and what, `needed` what would have been enough."""
+
+    def __init__(self, message: str, *, actor: str, action: str, needed: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.actor = actor
+        self.action = action
+        self.needed = needed
+
+
+# ---- the operator -----------------------------------------------------------------------------------------------
+
+
+class StorageError(SecureMemoryError):
+    """The disk, the file system or the database engine refused. Nothing of the operation was kept."""
+
+
+class StoreBusyError(StorageError):
+    """Another process held the store for longer than we wait."""
+
+
+class DiskFullError(StorageError):
+    """There was no room left. Nothing of the operation was kept."""
+
+
+class SerializationError(StorageError):
+    """An item is not a JSON object, so that it could not come back as it was given. Nothing was kept."""
+
+
+# ---- the incident response team ---------------------------------------------------------------------------------
+
+
+class IntegrityError(SecureMemoryError):
+    """What is stored is not what was written. Treat it as an incident, do not retry."""
+
+
+class TamperedError(IntegrityError):
+    """Something was edited, dropped, reordered, forged, replayed or relabelled."""
+
+
+class RollbackError(IntegrityError):
+    """The store is older than the newest state that is known of it."""
+
+
+class AuditGapError(IntegrityError):
+    """The ledger cannot account for a stretch of time that it should account for."""

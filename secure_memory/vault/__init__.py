@@ -1,0 +1,1 @@
+"""One tenant's database: its sessions, items and ledger in one SQLCipher file."""

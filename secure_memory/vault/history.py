@@ -1,0 +1,153 @@
+"""Items in their order: append, read, pop, clear; and the proof of what is returned.
+
+- A branch's items are the rows `branch * 2^31 + position` for base < position <= head, without a gap. Where base and head
+  are is said by the ledger alone.
+- `prove` recomputes every link from the base, or, for a part, from the link before it, and accepts only what ends at the
+  head. A forged link before a part can't be followed to the head's link: that would be a second preimage of SHA-256.
+- No link read from a row enters a head unproven.
+
+Functions take the transaction they run in. Uids and sealed bytes come from the caller, who holds the keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from secure_memory.errors import StorageError, TamperedError
+from secure_memory.ledger.entry import BranchHead
+from secure_memory.ledger.ledger import VERIFY_HINT
+from secure_memory.vault import chain
+from secure_memory.vault.seal import Place
+from secure_memory.vault.vault import Transaction
+
+SPAN = 2**31
+"""Positions that a branch has."""
+
+_COLUMNS = "id, turn, uid, link, kind, role, tool, created, sealed"
+
+
+class ItemRow(NamedTuple):
+    """A row of `items`."""
+
+    id: int
+    turn: int
+    uid: bytes
+    link: bytes
+    kind: str
+    role: str
+    tool: str
+    created: int
+    sealed: bytes
+
+    @property
+    def position(self) -> int:
+        """The item's position in its branch, from 1."""
+        return self.id % SPAN
+
+    def place(self, tenant: bytes, session: bytes) -> Place:
+        """What the sealed item is bound to."""
+        return Place(tenant, session, self.uid, self.kind, self.role, self.tool, self.created)
+
+
+class NewItem(NamedTuple):
+    """A sealed item on its way in: its place, whether a turn starts with it, its sealed bytes."""
+
+    place: Place
+    starts_turn: bool
+    sealed: bytes
+
+
+def begin(branch_uid: bytes) -> BranchHead:
+    """The head of a branch that has no items yet."""
+    link = chain.first(branch_uid)
+    return BranchHead(0, 0, link, 0, 0, link)
+
+
+def append(tx: Transaction, branch: int, head: BranchHead, items: Sequence[NewItem]) -> tuple[BranchHead, list[bytes]]:
+    """Insert the items after `head`; returns the new head and the items' links."""
+    position, turn, link = head.position, head.turn, head.link
+    if position + len(items) >= SPAN:
+        raise StorageError("a branch can't hold more items", hint="begin a new session")
+    first = branch * SPAN
+    rows, links = [], []
+    for place, starts_turn, sealed in items:
+        position += 1
+        turn += starts_turn
+        link = chain.follow(link, position, turn, place.uid)
+        links.append(link)
+        rows.append((first + position, turn, place.uid, link, place.kind, place.role, place.tool, place.created, sealed))
+    for row in rows:
+        tx.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    return BranchHead(position, turn, link, head.base_position, head.base_turn, head.base_link), links
+
+
+def fetch(tx: Transaction, branch: int, head: BranchHead, after: int) -> tuple[bytes, list[ItemRow]]:
+    """The link at position `after`, and the branch's rows behind it: more than there should be, if there are.
+
+    Neither is proven yet: see `prove`. Raises TamperedError where there is no item at `after`.
+    """
+    at_base = after == head.base_position
+    first = branch * SPAN
+    query = f"SELECT {_COLUMNS} FROM items WHERE id >= ? AND id < ? ORDER BY id"  # noqa: S608 - our own names
+    found = tx.execute(query, (first + after + at_base, first + SPAN))
+    rows = list(map(ItemRow._make, found))
+    if at_base:
+        return head.base_link, rows
+    if not rows or rows[0].position != after:
+        raise _tampered(after)
+    return rows[0].link, rows[1:]
+
+
+def prove(rows: Sequence[ItemRow], branch: int, after: int, link: bytes, head: BranchHead) -> None:
+    """Check that `rows` are the items from position `after` + 1 up to the head, in order, none missing and none more.
+
+    `link` is the link at `after`. Raises TamperedError, which names the first position that is wrong.
+    """
+    position = after
+    expected = branch * SPAN + after
+    for row in rows:
+        position += 1
+        expected += 1
+        if row[0] != expected:
+            raise _tampered(position)
+        link = chain.follow(link, position, row[1], row[2])
+        if link != row[3]:
+            raise _tampered(position)
+    if position != head.position or link != head.link:
+        raise _tampered(min(position, head.position) + (position != head.position))
+
+
+def _tampered(position: int) -> TamperedError:
+    return TamperedError(f"the item at position {position} is not the one that was written there", hint=VERIFY_HINT)
+
+
+def pop(tx: Transaction, branch: int, head: BranchHead) -> tuple[BranchHead, ItemRow]:
+    """Delete the newest item, which must be there; returns the new head and the row.
+
+    The new head's link and turn are proven: they hash forward to the old head's.
+    """
+    after = max(head.base_position, head.position - 2)
+    before, items = fetch(tx, branch, head, after)
+    prove(items, branch, after, before, head)
+    row = items[-1]
+    if len(items) > 1:
+        position, turn, link = items[-2].position, items[-2].turn, items[-2].link
+    else:
+        position, turn, link = head.base_position, head.base_turn, head.base_link
+    tx.execute("DELETE FROM items WHERE id = ?", (row.id,))
+    return BranchHead(position, turn, link, head.base_position, head.base_turn, head.base_link), row
+
+
+def clear(tx: Transaction, branch: int, head: BranchHead) -> tuple[BranchHead, int]:
+    """Delete every item of the branch; returns the new head, which goes on from the old one, and how many there were.
+
+    Positions are not used again, so that nothing from before can be put back. Raises TamperedError where there were more
+    or fewer than the head says: what was there is evidence then.
+    """
+    count = head.position - head.base_position
+    first = branch * SPAN
+    deleted = tx.execute("DELETE FROM items WHERE id >= ? AND id < ?", (first, first + SPAN)).rowcount
+    if deleted != count:
+        raise _tampered(head.base_position + 1)
+    return BranchHead(head.position, 0, head.link, head.position, 0, head.link), count

@@ -1,0 +1,56 @@
+-- One vault. Every B-tree that a write touches is a page to encrypt and to sync, so each is argued for.
+-- `PRAGMA user_version` is the number of the last migration in sqlcipher.py; this file is version 1.
+
+-- What the vault is, and later its policy and its holds: the state that each ledger entry carries a digest of.
+CREATE TABLE control (
+    name  TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- One row a conversation, written when it begins and seldom after: an append does not touch it.
+-- `name` is an HMAC under the tenant's pseudonym key; the name itself is in `sealed`, under the subject's key, so that
+-- it goes when the key goes. `mac` binds the row: no two sessions can be swapped and none renamed.
+CREATE TABLE sessions (
+    id          INTEGER PRIMARY KEY,
+    uid         BLOB    NOT NULL,
+    name        BLOB    NOT NULL UNIQUE,
+    subject     BLOB    NOT NULL,
+    branch      INTEGER NOT NULL,
+    key_version INTEGER NOT NULL,
+    created     INTEGER NOT NULL,
+    sealed      BLOB    NOT NULL,
+    mac         BLOB    NOT NULL
+) STRICT;
+
+-- A branch's row outlives it, so that an id is never used twice.
+CREATE TABLE branches (
+    id      INTEGER PRIMARY KEY,
+    session INTEGER NOT NULL REFERENCES sessions (id),
+    uid     BLOB    NOT NULL
+) STRICT;
+
+-- `id = branch * 2^31 + position`: a branch's items lie together, and no second index is needed to read them in order.
+CREATE TABLE items (
+    id      INTEGER PRIMARY KEY,
+    turn    INTEGER NOT NULL,
+    uid     BLOB    NOT NULL,
+    link    BLOB    NOT NULL,
+    kind    TEXT    NOT NULL,
+    role    TEXT    NOT NULL,
+    tool    TEXT    NOT NULL,
+    created INTEGER NOT NULL,
+    sealed  BLOB    NOT NULL
+) STRICT;
+
+-- `branch` is set on writes alone: the newest row of a branch is that branch's head, found by the one index.
+-- `nodes` holds the Merkle nodes that this entry completed, so no table of nodes is needed.
+CREATE TABLE ledger (
+    seq     INTEGER PRIMARY KEY,
+    branch  INTEGER,
+    session INTEGER,
+    entry   BLOB    NOT NULL,
+    nodes   BLOB    NOT NULL,
+    root    BLOB    NOT NULL,
+    mac     BLOB    NOT NULL
+) STRICT;
+CREATE INDEX ledger_heads ON ledger (branch, seq) WHERE branch IS NOT NULL;

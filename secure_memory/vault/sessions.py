@@ -1,0 +1,110 @@
+"""Session rows: found by the HMAC of their name, bound by a MAC.
+
+The MAC binds (tenant, name, session uid, subject uid, main branch, key version), so that no two sessions can be swapped
+and none renamed. What a session and its subject are called is sealed under the subject's key and goes with it.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import orjson
+from cryptography.exceptions import InvalidTag
+
+from secure_memory import clock
+from secure_memory.errors import TamperedError
+from secure_memory.keys.key import Key, context
+from secure_memory.ledger.ledger import VERIFY_HINT
+
+
+class SessionRow(NamedTuple):
+    """A row of `sessions`. `branch` is the id of the main branch, `created` is in microseconds."""
+
+    id: int
+    uid: bytes
+    name: bytes
+    subject: bytes
+    branch: int
+    key_version: int
+    created: int
+    sealed: bytes
+    mac: bytes
+
+
+class Names(NamedTuple):
+    """What a session and its subject are called."""
+
+    session: str
+    subject: str
+
+
+def row_mac(ledger_key: Key, tenant: bytes, row: SessionRow) -> bytes:
+    """The MAC of a session's row (32 bytes), under the tenant's ledger key."""
+    parts = (tenant, row.name, row.uid, row.subject, row.branch, row.key_version, row.created, row.sealed)
+    return hmac.digest(ledger_key.bytes, context("secmem/session/v1", *parts), "sha256")
+
+
+def check(ledger_key: Key, tenant: bytes, row: SessionRow) -> None:
+    """Raise TamperedError where the row is not what this vault wrote."""
+    if not hmac.compare_digest(row_mac(ledger_key, tenant, row), row.mac):
+        raise TamperedError("a session's row was edited or moved", hint=VERIFY_HINT)
+
+
+def find(execute: Callable[..., Any], name: bytes) -> SessionRow | None:
+    """The row of the session whose name has this HMAC, not yet checked."""
+    found = execute("SELECT * FROM sessions WHERE name = ?", (name,)).fetchone()
+    return None if found is None else SessionRow(*found)
+
+
+def by_id(execute: Callable[..., Any], row_id: int) -> SessionRow | None:
+    """The row with this id, not yet checked."""
+    found = execute("SELECT * FROM sessions WHERE id = ?", (row_id,)).fetchone()
+    return None if found is None else SessionRow(*found)
+
+
+def rows(execute: Callable[..., Any]) -> Iterator[SessionRow]:
+    """All rows in order of creation, not yet checked."""
+    for found in execute("SELECT * FROM sessions ORDER BY id"):
+        yield SessionRow(*found)
+
+
+def insert(
+    execute: Callable[..., Any],
+    ledger_key: Key,
+    tenant: bytes,
+    *,
+    uid: bytes,
+    name: bytes,
+    subject: bytes,
+    key_version: int,
+    sealed: bytes,
+) -> tuple[SessionRow, bytes]:
+    """Insert a session and its main branch; returns the row and the branch's uid."""
+    branch_uid = os.urandom(16)
+    row_id = execute("SELECT coalesce(max(id), 0) + 1 FROM sessions").fetchone()[0]
+    branch = execute("SELECT coalesce(max(id), 0) + 1 FROM branches").fetchone()[0]
+    row = SessionRow(row_id, uid, name, subject, branch, key_version, clock.now(), sealed, b"")
+    row = row._replace(mac=row_mac(ledger_key, tenant, row))
+    execute("INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    execute("INSERT INTO branches VALUES (?, ?, ?)", (branch, row_id, branch_uid))
+    return row, branch_uid
+
+
+def seal_names(subject_key: Key, tenant: bytes, session: bytes, names: Names) -> bytes:
+    """The names of a session, sealed under the subject's key for this session."""
+    nonce = os.urandom(12)
+    data = orjson.dumps({"session": names.session, "subject": names.subject})
+    return nonce + subject_key.aead.encrypt(nonce, data, context("secmem/names/v1", tenant, session))
+
+
+def open_names(subject_key: Key, tenant: bytes, row: SessionRow) -> Names:
+    """The names of a session. Raises TamperedError."""
+    try:
+        aad = context("secmem/names/v1", tenant, row.uid)
+        found = orjson.loads(subject_key.aead.decrypt(row.sealed[:12], row.sealed[12:], aad))
+    except InvalidTag:
+        raise TamperedError("a session's names do not open in their place", hint=VERIFY_HINT) from None
+    return Names(found["session"], found["subject"])

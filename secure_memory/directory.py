@@ -61,7 +61,8 @@ def exists(path: Path) -> bool:
         return False
     if (path / KEYS).exists():
         raise NotAStoreError(
-            f"{path} is a store without its {MANIFEST}", hint=f"restore {MANIFEST} from a backup: it is small and needed"
+            f"{path} is a store without its {MANIFEST}",
+            hint=f"restore {MANIFEST} from a backup: it is small and needed",
         )
     raise NotAStoreError(
         f"{path} is a directory that is not empty and not a store", hint="name a path that does not exist yet"
@@ -154,7 +155,7 @@ def _write(path: Path, manifest: Manifest) -> None:
         indent=2,
     )
     new = path.with_suffix(".new")
-    with new.open("w") as file:
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text + "\n")
         file.flush()
         os.fsync(file.fileno())

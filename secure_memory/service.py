@@ -8,91 +8,38 @@ A `Conversation` is one session as its callers use it. Each operation
    were opened for, and appends the entry;
 4. after the commit, proves and opens what it read, and only then returns it.
 
-What fails on integrity or access is an entry too (`vault.Vault` writes it). Every operation has a coroutine; `blocking`
-runs the same in a thread that has no event loop.
+What fails on integrity or access is an entry too (`vault.Vault` writes it). The operations are coroutines;
+`read_blocking` is for commands, which have no event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from secure_memory import clock, items as sdk_items
+from secure_memory import clock
+from secure_memory import items as sdk_items
 from secure_memory.actor import Actor, program, resolve
-from secure_memory.errors import (
-    AccessDeniedError,
-    ConfigurationError,
-    KeyDestroyedError,
-    KeyNotFoundError,
-    TamperedError,
-)
+from secure_memory.errors import AccessDeniedError, KeyDestroyedError, TamperedError
 from secure_memory.items import Item
-from secure_memory.keys.keyring import Keyring, SessionKeys, TenantKeys
+from secure_memory.keys.opened import SessionKeys
 from secure_memory.ledger.entry import BranchHead
 from secure_memory.ledger.ledger import VERIFY_HINT, HeadRow
+from secure_memory.tenancy import Asker, Door, Opened, StaleError, Tenant, Tenants
 from secure_memory.vault import history, seal, sessions
 from secure_memory.vault.commits import NotNow, Operation, perform, perform_blocking
 from secure_memory.vault.history import ItemRow, NewItem
 from secure_memory.vault.prefix import Prefix
 from secure_memory.vault.seal import Place
 from secure_memory.vault.sessions import Names, SessionRow
-from secure_memory.vault.vault import Transaction, Vault
+from secure_memory.vault.vault import Transaction
 
 T = TypeVar("T")
 
 FEW_ROWS = 128
 """Rows that a read may fetch where it is asked; more are fetched and opened by the worker."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tenant:
-    """A tenant, open: its keys and its vault."""
-
-    keys: TenantKeys
-    vault: Vault
-
-
-class Tenants(Protocol):
-    """What a conversation needs of the store that it is in."""
-
-    @property
-    def keyring(self) -> Keyring:
-        """The store's keys."""
-        ...
-
-    def known_tenant(self, name: str) -> Tenant | None:
-        """The tenant where it is open already. Does not block. Raises RuntimeError where the store is closed."""
-        ...
-
-    def tenant(self, name: str) -> Tenant:
-        """The tenant, made where there is none. Blocks for disk."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Asker:
-    """Who asks for one operation: the actor, or None where only the program is left; and the run that it belongs to."""
-
-    actor: Actor | None
-    run: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Open:
-    """What an operation is built with: the tenant, the session's keys (None where there is no such session yet), and
-    whether those were made just now, so that a missing row is no surprise."""
-
-    tenant: Tenant
-    keys: SessionKeys | None
-    made: bool = False
-
-
-class _StaleError(Exception):
-    """The vault knows the session under other keys than ours: someone else just began it. Resolve again."""
 
 
 class Conversation:
@@ -112,13 +59,11 @@ class Conversation:
         self.name = name
         self.tenant = tenant
         self.subject = subject
-        self._store = store
         self._actor = actor
         self._require_actor = require_actor
         self._prefix = Prefix() if cache else None
         self._row: SessionRow | None = None
-        self._as_subject: tuple[str, bool] | None = None
-        self._opened_with: _Open | None = None
+        self._door = Door(store, tenant, name, subject)
 
     # ---- the operations -----------------------------------------------------------------------------------------
 
@@ -133,7 +78,7 @@ class Conversation:
 
     def read_blocking(self, limit: int | None, asker: Asker) -> list[Item]:
         """`read`, in this thread."""
-        texts = self._perform_blocking(lambda opened: self._read(opened, limit, asker), create=False)
+        texts = self._perform_blocking(lambda opened: self._read(opened, limit, asker))
         return sdk_items.load_all(texts)
 
     async def append(self, new: Sequence[Mapping[str, Any]], asker: Asker) -> None:
@@ -152,13 +97,14 @@ class Conversation:
 
     # ---- how each is done ---------------------------------------------------------------------------------------
 
-    def _read(self, opened: _Open, limit: int | None, asker: Asker) -> Operation[Any, list[bytes]]:
+    def _read(self, opened: Opened, limit: int | None, asker: Asker) -> Operation[Any, list[bytes]]:
         tenant, keys = opened.tenant, opened.keys
 
         def run(tx: Transaction) -> tuple[BranchHead, list[bytes], int, bytes, list[ItemRow]] | None:
             row = self._enter(tx, opened, asker, "session.read")
             if row is None:
-                return self._record_unknown(tx, opened)
+                self._record_unknown(tx, opened)
+                return None
             head = self._head(tx, row).head
             count = head.position - head.base_position
             if limit is not None and limit >= 0:
@@ -184,15 +130,15 @@ class Conversation:
             head, known, after, link, rows = found
             branch = rows[0].id // history.SPAN if rows else 0
             history.prove(rows, branch, after, link, head)
-            texts = self._unsealed(tenant, keys, rows)
+            texts = history.unsealed(rows, keys.key.aead, tenant.keys.uid, keys.uid)
             if self._prefix is not None:
                 self._prefix.extend(after, link, texts, [row.link for row in rows])
             return known + texts
 
-        return Operation(run, finish, False, self._fields("session.read", opened, asker))
+        return Operation(run, finish, False, self._door.fields("session.read", opened, asker))
 
     def _append(
-        self, opened: _Open, new: Sequence[Mapping[str, Any]], texts: list[bytes], asker: Asker
+        self, opened: Opened, new: Sequence[Mapping[str, Any]], texts: list[bytes], asker: Asker
     ) -> Operation[Any, None]:
         tenant, keys = opened.tenant, opened.keys
         assert keys is not None  # noqa: S101 - resolved with create=True
@@ -210,40 +156,44 @@ class Conversation:
             if self._prefix is not None:
                 self._prefix.extend(head.position, head.link, texts, links)
 
-        return Operation(run, finish, True, self._fields("session.append", opened, asker))
+        return Operation(run, finish, True, self._door.fields("session.append", opened, asker))
 
-    def _pop(self, opened: _Open, asker: Asker) -> Operation[Any, bytes | None]:
+    def _pop(self, opened: Opened, asker: Asker) -> Operation[Any, bytes | None]:
         tenant, keys = opened.tenant, opened.keys
 
         def run(tx: Transaction) -> bytes | None:
             row = self._enter(tx, opened, asker, "session.pop")
             if row is None or keys is None:
-                return self._record_unknown(tx, opened)
+                self._record_unknown(tx, opened)
+                return None
             known = self._head(tx, row)
             if known.head.position == known.head.base_position:
                 tx.record({"items": 0}, session=row.id)
                 return None
             head, item = history.pop(tx, row.branch, known.head)
-            text = self._unsealed(tenant, keys, [item])[0]  # before it is gone: what does not open is not popped
+            text = history.unsealed([item], keys.key.aead, tenant.keys.uid, keys.uid)[
+                0
+            ]  # before it is gone: what does not open is not popped
             self._record_write(tx, row, known.branch, head, 1)
             return text
 
-        return Operation(run, lambda text: text, True, self._fields("session.pop", opened, asker))
+        return Operation(run, lambda text: text, True, self._door.fields("session.pop", opened, asker))
 
-    def _clear(self, opened: _Open, asker: Asker) -> Operation[Any, None]:
+    def _clear(self, opened: Opened, asker: Asker) -> Operation[Any, None]:
         def run(tx: Transaction) -> None:
             row = self._enter(tx, opened, asker, "session.clear")
             if row is None:
-                return self._record_unknown(tx, opened)
+                self._record_unknown(tx, opened)
+                return
             known = self._head(tx, row)
             head, count = history.clear(tx, row.branch, known.head)
             self._record_write(tx, row, known.branch, head, count)
 
-        return Operation(run, lambda _: None, True, self._fields("session.clear", opened, asker))
+        return Operation(run, lambda _: None, True, self._door.fields("session.clear", opened, asker))
 
     # ---- pieces of an operation ---------------------------------------------------------------------------------
 
-    def _enter(self, tx: Transaction, opened: _Open, asker: Asker, action: str) -> SessionRow | None:
+    def _enter(self, tx: Transaction, opened: Opened, asker: Asker, action: str) -> SessionRow | None:
         """Authorise, and the session's row; None where there is no such session."""
         if asker.actor is None and self._require_actor:
             raise AccessDeniedError(
@@ -255,12 +205,12 @@ class Conversation:
             )
         return self._known_row(tx, opened)
 
-    def _record_unknown(self, tx: Transaction, opened: _Open) -> None:
+    def _record_unknown(self, tx: Transaction, opened: Opened) -> None:
         """The entry of an access to a session that does not exist: an auditor can tell which by the HMAC of its name."""
         tx.record({"items": 0, "detail": {"unknown_session": opened.tenant.keys.name_mac("session", self.name)[:16].hex()}})
 
-    def _known_row(self, tx: Transaction, opened: _Open) -> SessionRow | None:
-        """The session's row, checked. Raises TamperedError, KeyDestroyedError, or _StaleError to resolve again."""
+    def _known_row(self, tx: Transaction, opened: Opened) -> SessionRow | None:
+        """The session's row, checked. Raises TamperedError, KeyDestroyedError, or StaleError to resolve again."""
         if self._row is not None and sessions.by_id(tx.execute, self._row.id) == self._row:
             return self._row
         keys = opened.keys
@@ -271,7 +221,7 @@ class Conversation:
             return None
         sessions.check(opened.tenant.keys.ledger, opened.tenant.keys.uid, row)
         if keys is None or row.uid != keys.uid:
-            raise _StaleError
+            raise StaleError
         if row.key_version != keys.version:
             raise KeyDestroyedError("the session's key was replaced since it was opened", hint="open the session again")
         self._row = row
@@ -325,98 +275,25 @@ class Conversation:
         data = seal.seal(keys.key.aead, keys.version, os.urandom(12), place, text)
         return NewItem(place, sdk_items.starts_turn(item), data)
 
-    def _unsealed(self, tenant: Tenant, keys: SessionKeys, rows: Sequence[ItemRow]) -> list[bytes]:
-        aead, uid = keys.key.aead, tenant.keys.uid
-        return [seal.unseal(aead, row.place(uid, keys.uid), row.sealed) for row in rows]
+    # ---- running it -----------------------------------------------------------------------------------------------
 
-    def _fields(self, action: str, opened: _Open, asker: Asker) -> dict[str, Any]:
-        """What an entry says of who asked for what. An actor who is the subject is named by the subject's uid."""
-        actor = asker.actor or program()
-        keys = opened.keys
-        name = actor.id
-        if keys is not None and self._is_subject(opened.tenant, keys, actor.id):
-            name = f"subject:{keys.subject.hex()}"
-        fields: dict[str, Any] = {"action": action, "actor": name}
-        if actor.roles:
-            fields["roles"] = list(actor.roles)
-        if actor.purpose is not None:
-            fields["purpose"] = actor.purpose
-        if actor.reason is not None:
-            fields["reason"] = actor.reason
-        if actor.on_behalf_of is not None:
-            fields["detail"] = {"on_behalf_of": actor.on_behalf_of}
-        if asker.run is not None:
-            fields["run"] = asker.run
-        if keys is not None:
-            fields["session"], fields["subject"] = keys.uid.hex(), keys.subject.hex()
-        return fields
-
-    def _is_subject(self, tenant: Tenant, keys: SessionKeys, actor: str) -> bool:
-        if self._as_subject is None or self._as_subject[0] != actor:
-            mac = tenant.keys.name_mac("subject", actor)
-            self._as_subject = actor, hmac.compare_digest(mac, keys.subject_name)
-        return self._as_subject[1]
-
-    # ---- keys ---------------------------------------------------------------------------------------------------
-
-    async def _perform(self, build: Callable[[_Open], Operation[Any, T]], *, create: bool, here: bool = False) -> T:
-        opened = self._known() or await asyncio.to_thread(self._resolve, create)
+    async def _perform(self, build: Callable[[Opened], Operation[Any, T]], *, create: bool, here: bool = False) -> T:
+        opened = self._door.known()
+        if opened is None:
+            opened = await asyncio.to_thread(self._door.resolve, create)
         try:
             return await perform(opened.tenant.vault, build(opened), here=here)
-        except _StaleError:
-            opened = await asyncio.to_thread(self._resolve_anew)
-        return await perform(opened.tenant.vault, build(opened), here=here)
+        except StaleError:
+            anew = await asyncio.to_thread(self._door.resolve_anew)
+        return await perform(anew.tenant.vault, build(anew), here=here)
 
-    def _perform_blocking(self, build: Callable[[_Open], Operation[Any, T]], *, create: bool) -> T:
-        opened = self._known() or self._resolve(create)
+    def _perform_blocking(self, build: Callable[[Opened], Operation[Any, T]]) -> T:
+        opened = self._door.known() or self._door.resolve(create=False)
         try:
             return perform_blocking(opened.tenant.vault, build(opened))
-        except _StaleError:
-            opened = self._resolve_anew()
-        return perform_blocking(opened.tenant.vault, build(opened))
-
-    def _known(self) -> _Open | None:
-        """The tenant and the keys where both are in memory: no lock, no disk."""
-        if self._opened_with is None:
-            tenant = self._store.known_tenant(self.tenant)
-            if tenant is None:
-                return None
-            keys = self._store.keyring.cached_session(tenant.keys.uid, tenant.keys.name_mac("session", self.name))
-            if keys is None:
-                return None
-            self._check_subject(tenant, keys)
-            self._opened_with = _Open(tenant, keys)
-        return self._opened_with
-
-    def _resolve(self, create: bool) -> _Open:
-        """The tenant and the keys, made where `create` asks for it. Blocks for disk."""
-        tenant = self._store.tenant(self.tenant)
-        name = tenant.keys.name_mac("session", self.name)
-        keys, made = self._store.keyring.session(tenant.keys, name), False
-        if keys is None and create:
-            subject = tenant.keys.name_mac("subject", self.subject or self.name)
-            keys, made = self._store.keyring.create_session(tenant.keys, name, subject)
-        if keys is not None:
-            self._check_subject(tenant, keys)
-        return _Open(tenant, keys, made)
-
-    def _resolve_anew(self) -> _Open:
-        """As `_resolve`, when the vault knew a session whose keys we did not. Raises KeyNotFoundError."""
-        self._opened_with = None
-        opened = self._resolve(create=False)
-        if opened.keys is None:
-            raise KeyNotFoundError(
-                f"tenant {self.tenant!r}: the vault has a session whose key is not in the keyring",
-                hint="is keys.db an older copy than the vault? restore its newest backup",
-            )
-        return opened
-
-    def _check_subject(self, tenant: Tenant, keys: SessionKeys) -> None:
-        if self.subject is not None and not self._is_subject(tenant, keys, self.subject):
-            raise ConfigurationError(
-                f"tenant {self.tenant!r}: this session belongs to another subject than the one given",
-                hint="leave subject= away to open it as it is, or use another session id",
-            )
+        except StaleError:
+            anew = self._door.resolve_anew()
+        return perform_blocking(anew.tenant.vault, build(anew))
 
 
 def _was_created(tx: Transaction, session: bytes) -> bool:

@@ -1,44 +1,27 @@
-"""An open store of this process, shared by its handles.
-
-However often a store is opened in one process, it is open once: `SecureStore` and `SecureSession` objects are handles, and
-closing one never closes what another uses. The last one to go records `store.close` and closes.
-
-A store in memory is its handle's alone, has a throw-away key and no anchor.
-"""
+"""An open store of this process: its keyring, its vaults, its anchors, shared by its handles (see `registry`)."""
 
 from __future__ import annotations
 
-import atexit
-import os
 import re
-import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from secure_memory import clock, directory
+from secure_memory import directory
 from secure_memory.actor import Actor, program, resolve
 from secure_memory.directory import Manifest
-from secure_memory.errors import ConfigurationError, KeyNotFoundError, RollbackError, SecureMemoryError
+from secure_memory.errors import ConfigurationError, SecureMemoryError
 from secure_memory.keys.key import Key
-from secure_memory.keys.keyring import SCHEMA, Database, Keyring, TenantKeys
-from secure_memory.keys.local import (
-    KEY_FILE_VARIABLE,
-    FileKeyProvider,
-    MemoryKeyProvider,
-    check_not_inside,
-    create_key_file,
-    default_key_path,
-    find_provider,
-)
+from secure_memory.keys.keyring import SCHEMA, Database, Keyring
+from secure_memory.keys.opened import TenantKeys
 from secure_memory.keys.provider import KeyProvider
-from secure_memory.ledger.anchor import Anchor, default_directory
+from secure_memory.ledger.anchor import Anchor
 from secure_memory.log import get_logger
-from secure_memory.service import Tenant
+from secure_memory.tenancy import Tenant
 from secure_memory.vault import sqlcipher
 from secure_memory.vault.commits import Operation, perform_blocking
-from secure_memory.vault.vault import Identity, Vault
+from secure_memory.vault.database import Identity
+from secure_memory.vault.vault import Vault
 
 SYSTEM_TENANT = "(system)"
 """The system vault's place in the keyring: no tenant's name may begin like it."""
@@ -46,14 +29,18 @@ _TENANT_NAME = re.compile(r"[^\s(\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,199}")
 
 log = get_logger(__name__)
 
-KeySource = KeyProvider | str | os.PathLike[str] | None
-
 
 class SharedStore:
     """What the handles of one open store share: its keyring, its vaults, its anchors."""
 
     def __init__(
-        self, manifest: Manifest, path: Path | None, root: Key, provider: KeyProvider, anchor: Path | None, required: bool
+        self,
+        manifest: Manifest,
+        path: Path | None,
+        root: Key,
+        provider: KeyProvider,
+        anchor: Path | None,
+        required: bool,
     ) -> None:
         self.manifest = manifest
         self.path = path
@@ -110,7 +97,7 @@ class SharedStore:
         # Two threads may come here at once: the first one's stays, and the other's has no connection yet.
         tenant = self._tenants.setdefault(keys.name, Tenant(keys, vault))
         if keys.state == "creating":
-            tenant.vault.create({**asking(None), **first_entry})
+            tenant.vault.database.create({**asking(None), **first_entry})
             self.keyring.activate_tenant(keys.uid)
         return tenant
 
@@ -137,7 +124,7 @@ class SharedStore:
         """From here on refuse to work without anchors."""
         self.anchor_required = True
         for tenant in self._tenants.values():
-            tenant.vault.anchor_required = True
+            tenant.vault.database.anchor_required = True
 
     def close(self) -> None:
         """Record `store.close`, close every vault, overwrite the keys."""
@@ -146,6 +133,10 @@ class SharedStore:
         except SecureMemoryError as error:
             # Closing has to free what it can; whoever opens the store next meets the same trouble, aloud.
             log.warning("close not recorded", error=type(error).__name__)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close every vault and overwrite the keys, without an entry."""
         self.closed = True
         for tenant in self._tenants.values():
             tenant.vault.close()
@@ -167,127 +158,6 @@ def check_tenant_name(name: str) -> str:
     return name
 
 
-# ---- opening: one per path and process ------------------------------------------------------------------------------
-
-_open_stores: dict[Path, SharedStore] = {}
-_registry = threading.Lock()
-
-
-def _after_fork() -> None:
-    global _registry
-    _registry = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-def open_store(
-    path: Path, keys: KeySource, anchor: str | os.PathLike[str] | None, *, anchor_required: bool
-) -> SharedStore:
-    """The store at `path`, opened or shared. Raises NotAStoreError, WrongKeyError and whatever opening raises."""
-    manifest = directory.read(path)
-    provider = find_provider(keys)
-    if isinstance(provider, FileKeyProvider):
-        check_not_inside(provider.path, path)
-    root = manifest.root(provider)  # also where it is open already: a wrong key never gets a handle
-    anchors = default_directory() if anchor is None else Path(anchor)
-    with _registry:
-        shared = _open_stores.get(path.resolve())
-        if shared is None:
-            shared = SharedStore(manifest, path.resolve(), root, provider, anchors, anchor_required)
-            try:
-                _check_whole(shared)
-                shared.record({"action": "store.open"})
-            except BaseException:
-                shared.keyring.close()
-                raise
-            _open_stores[path.resolve()] = shared
-        elif shared.anchor_directory != anchors:
-            raise ConfigurationError(
-                "the store is open in this process with another place for its anchors",
-                hint="open it with one anchor= everywhere",
-            )
-        elif anchor_required:
-            shared.require_anchor()
-        shared.handles += 1
-        return shared
-
-
-def _check_whole(shared: SharedStore) -> None:
-    """Raise RollbackError where the system vault is missing."""
-    keys = shared.keyring.tenant(SYSTEM_TENANT)
-    if keys is None or keys.state != "active":
-        raise RollbackError("the keyring does not know the system vault", hint="restore keys.db from its newest backup")
-
-
-def create_store(
-    path: Path, keys: KeySource, anchor: str | os.PathLike[str] | None, *, anchor_required: bool
-) -> tuple[SharedStore, bool]:
-    """A new store at `path`, and whether a key was made with it. Raises ConfigurationError where one is there."""
-    if directory.exists(path):
-        raise ConfigurationError(f"there is a store at {path} already", hint="open it, or name another path")
-    provider, made = _provider_for_new(path, keys)
-    anchors = default_directory() if anchor is None else Path(anchor)
-
-    def fill(manifest: Manifest, root: Key) -> None:
-        shared = SharedStore(manifest, path.resolve(), Key(root.bytes), provider, anchors, required=False)
-        try:
-            _ = shared.system  # makes it
-        finally:
-            shared.closed = True
-            for tenant in shared._tenants.values():
-                tenant.vault.close()
-            shared.keyring.close()
-
-    directory.make(path, provider, fill)
-    return open_store(path, provider, anchor, anchor_required=anchor_required), made
-
-
-def memory_store() -> SharedStore:
-    """A store in memory, with a throw-away key."""
-    manifest = Manifest(Path(":memory:"), os.urandom(16), clock.now(), b"")
-    shared = SharedStore(manifest, None, Key.random(), MemoryKeyProvider(), None, required=False)
-    shared.handles = 1
-    shared.record({"action": "store.open"})
-    return shared
-
-
-def release(shared: SharedStore) -> None:
-    """Give a handle back; the last one closes the store."""
-    with _registry:
-        shared.handles -= 1
-        if shared.handles > 0 or shared.closed:
-            return
-        if shared.path is not None and _open_stores.get(shared.path) is shared:
-            del _open_stores[shared.path]
-        shared.close()
-
-
-def _provider_for_new(path: Path, keys: KeySource) -> tuple[KeyProvider, bool]:
-    """The provider for a new store, whose key is made where none is there."""
-    try:
-        provider = find_provider(keys)
-        if isinstance(provider, FileKeyProvider):
-            check_not_inside(provider.path, path)
-        return provider, False
-    except KeyNotFoundError:
-        if isinstance(keys, str | os.PathLike):
-            place = Path(keys)
-        else:
-            named = os.environ.get(KEY_FILE_VARIABLE)
-            place = Path(named) if named else default_key_path()
-    check_not_inside(place, path)
-    try:
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return create_key_file(place, made_at=clock.now()), True
-    except OSError as error:
-        raise KeyNotFoundError(
-            f"there is no key, and none could be made at {place}: {error.strerror}",
-            hint="set SECMEM_KEY, or SECMEM_KEY_FILE to a place that can be written",
-        ) from None
-
-
 def _keys_database(path: Path | None) -> Database:
     """How the keyring reaches keys.db."""
 
@@ -303,12 +173,3 @@ def _keys_database(path: Path | None) -> Database:
         return connection
 
     return Database(connect_for, sqlcipher.begin, sqlcipher.translate, sqlcipher.DriverError, path is None)
-
-
-@atexit.register
-def _close_all() -> None:
-    """Close what the program left open, so that the WAL is in the database and the ledger says when it ended."""
-    for shared in list(_open_stores.values()):
-        with suppress(Exception):  # the interpreter is going: there is nobody left to tell
-            shared.close()
-

@@ -23,10 +23,11 @@ COMMON = {"errors", "actor", "clock", "items", "log", "fork"}
 VAULT = COMMON | {"ledger", "keys.key"}  # of keys the values only, Key and context(): no provider, no keyring
 SERVICE = COMMON | {"vault", "ledger", "redaction", "policy", "keys"}
 DIRECTORY = COMMON | {"vault", "keys"}  # the store's directory and its store.json
-LIFECYCLE = SERVICE | {"service", "directory"}
-STORE = LIFECYCLE | {"lifecycle"}
+SHARED = SERVICE | {"service", "directory"}  # a store that is open in this process, behind its handles
+AGENTS_SDK = SHARED | {"shared"}
+AUDIT = LIFECYCLE = SHARED | {"shared"}
+STORE = LIFECYCLE | {"lifecycle", "audit", "agents_sdk"}  # of agents_sdk the session that `store.session()` gives out
 AIO = STORE | {"store"}
-AGENTS_SDK = STORE | {"store"}  # SecureSession("user_123", "support.secmem") opens the store itself
 
 ROOMS: dict[str, set[str]] = {
     **dict.fromkeys(COMMON, COMMON),
@@ -34,6 +35,8 @@ ROOMS: dict[str, set[str]] = {
     "vault": VAULT,
     "service": SERVICE,
     "directory": DIRECTORY,
+    "shared": SHARED,
+    "audit": AUDIT,
     "lifecycle": LIFECYCLE,
     "store": STORE,
     "aio": AIO,

@@ -21,8 +21,10 @@ from agents.tracing import get_current_trace
 from secure_memory import directory
 from secure_memory.actor import Actor, as_actor
 from secure_memory.errors import ConfigurationError
-from secure_memory.service import Asker, Conversation
-from secure_memory.shared import KeySource, SharedStore, create_store, memory_store, open_store, release
+from secure_memory.registry import KeySource, create_store, memory_store, open_store, release
+from secure_memory.service import Conversation
+from secure_memory.shared import SharedStore
+from secure_memory.tenancy import Asker
 
 if TYPE_CHECKING:
     from agents import RunContextWrapper, TResponseInputItem
@@ -43,8 +45,8 @@ _REFUSED = {
 class SecureSession:
     """One conversation, encrypted, audited and proven: the SDK's `Session` protocol.
 
-    ``SecureSession("user_123", "support.secmem", tenant="acme")`` opens the store, or makes it; ``SecureSession("user_123")``
-    is in memory, under a throw-away key.
+    ``SecureSession("user_123", "support.secmem", tenant="acme")`` opens the store, or makes it;
+    ``SecureSession("user_123")`` is in memory, under a throw-away key.
 
     Arguments: `session_id`, the conversation inside its tenant. `path` (or the SDK's `db_path`), the store's directory.
     `tenant`, the customer or business unit. `subject`, the person that the conversation is about, the session id where
@@ -87,7 +89,14 @@ class SecureSession:
             path = db_path
         shared = _open_or_create(path, keys, anchor, anchor_required)
         self._set_up(
-            shared, session_id, tenant, subject=subject, actor=who, require_actor=require_actor, settings=settings, cache=cache
+            shared,
+            session_id,
+            tenant,
+            subject=subject,
+            actor=who,
+            require_actor=require_actor,
+            settings=settings,
+            cache=cache,
         )
 
     @classmethod
@@ -110,7 +119,14 @@ class SecureSession:
         made = cls.__new__(cls)
         shared.handles += 1
         made._set_up(
-            shared, session_id, tenant, subject=subject, actor=who, require_actor=require_actor, settings=settings, cache=cache
+            shared,
+            session_id,
+            tenant,
+            subject=subject,
+            actor=who,
+            require_actor=require_actor,
+            settings=settings,
+            cache=cache,
         )
         return made
 

@@ -209,5 +209,5 @@ def _named(path: Path, deed: str) -> Iterator[None]:
     except OSError as error:
         raise ConfigurationError(
             f"can't {deed} key file {path}: {(error.strerror or 'unknown error').lower()}",
-            hint="see that this user may, and that the disk has room; or name another path",
+            hint="see that this user may, and that the disk has room; or give the key another way, such as SECMEM_KEY",
         ) from error

@@ -25,6 +25,7 @@ from typing import Any
 from secure_memory import clock, fork
 from secure_memory.errors import KeyDestroyedError, KeyNotFoundError, SecureMemoryError, TamperedError, WrongKeyError
 from secure_memory.keys.key import Key, context
+from secure_memory.keys.opened import SessionKeys, TenantKeys
 
 SCHEMA = files("secure_memory.keys").joinpath("schema.sql").read_text()
 CACHED_SESSIONS = 4096
@@ -36,48 +37,12 @@ Connection = Any
 
 
 @dataclass(frozen=True, slots=True)
-class TenantKeys:
-    """A tenant and its opened keys. `uid` and `vault` are 16 bytes, `created` is in microseconds."""
-
-    uid: bytes
-    name: str
-    vault: bytes
-    state: str
-    created: int
-    root: Key
-    vault_key: Key
-    ledger: Key
-    pseudonym: Key
-
-    def name_mac(self, kind: str, name: str) -> bytes:
-        """What a subject's or a session's name is found by (32 bytes)."""
-        return hmac.digest(self.pseudonym.bytes, context("secmem/name/v1", kind, name), "sha256")
-
-    def zero(self) -> None:
-        """Overwrite the keys."""
-        for key in (self.root, self.vault_key, self.ledger, self.pseudonym):
-            key.zero()
-
-
-@dataclass(frozen=True, slots=True)
-class SessionKeys:
-    """A session's opened key and its subject's, with their uids (16 bytes each)."""
-
-    uid: bytes
-    subject: bytes
-    subject_name: bytes
-    version: int
-    key: Key
-    subject_key: Key
-
-
-@dataclass(frozen=True, slots=True)
 class Database:
     """How a keyring reaches its database: the vault's module knows, the keyring does not import it.
 
-    `connect(key, salt)` opens it with its schema, under a key of 32 bytes and a salt of 16; `begin(connection)` begins a write, waiting for other processes;
-    `translate(error, doing)` is our error for one of the driver's, whose class is `error`. An `in_memory` database is
-    its connection, which a forked child then shares no file with and keeps.
+    `connect(key, salt)` opens it with its schema, under a key of 32 bytes and a salt of 16; `begin(connection)` begins a
+    write, waiting for other processes; `translate(error, doing)` is our error for one of the driver's, whose class is
+    `error`. An `in_memory` database is its connection, which a forked child then shares no file with and keeps.
     """
 
     connect: Callable[[bytes, bytes], Connection]
@@ -165,6 +130,12 @@ class Keyring:
         with self._transaction(write=False) as db:
             return self._session(db, tenant, name)
 
+    def subject(self, tenant: TenantKeys, name: bytes) -> bytes | None:
+        """The uid of the subject whose name has this HMAC, or None."""
+        with self._transaction(write=False) as db:
+            row = self._named(db, tenant.uid, "subject", name)
+        return None if row is None else row[0]
+
     def create_session(self, tenant: TenantKeys, name: bytes, subject: bytes) -> tuple[SessionKeys, bool]:
         """The session's keys, and whether they were made now, for the subject whose name has the HMAC `subject`."""
         with self._transaction(write=True) as db:
@@ -175,13 +146,18 @@ class Keyring:
             if row is None:
                 subject_uid, subject_key = os.urandom(UID_BYTES), Key.random()
                 self._insert(
-                    db, tenant.root, subject_uid, "subject", subject_key, tenant=tenant.uid, subject=subject_uid, name=subject
+                    db,
+                    tenant.root,
+                    subject_uid,
+                    "subject",
+                    subject_key,
+                    tenant=tenant.uid,
+                    subject=subject_uid,
+                    name=subject,
                 )
             else:
                 subject_uid = row[0]
-                subject_key = self._open(
-                    db, tenant.root, subject_uid, "subject", tenant=tenant.uid, subject=subject_uid
-                )
+                subject_key = self._open(db, tenant.root, subject_uid, "subject", tenant=tenant.uid, subject=subject_uid)
             self._insert(
                 db,
                 subject_key,
@@ -228,9 +204,7 @@ class Keyring:
         Raises KeyNotFoundError where there never was one. Destroying twice destroys once.
         """
         with self._transaction(write=True) as db:
-            versions = db.execute(
-                "SELECT version FROM keys WHERE owner = ? AND purpose = ?", (owner, purpose)
-            ).fetchall()
+            versions = db.execute("SELECT version FROM keys WHERE owner = ? AND purpose = ?", (owner, purpose)).fetchall()
             if not versions and not self._tombstone(db, owner, purpose):
                 raise KeyNotFoundError(f"there is no {purpose} key of that owner to destroy")
             for (version,) in versions:

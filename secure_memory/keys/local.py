@@ -115,14 +115,14 @@ class EnvKeyProvider(_LocalKeys):
 
 
 class FileKeyProvider(_LocalKeys):
-    """The keys in a key file (see `key_file.py`); read once, here."""
+    """The keys in a key file (see `key_file.py`), whose absolute path is `path`; read once, here."""
 
     kind = "file"
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Raises `KeyNotFoundError` if there is no file, `ConfigurationError` if it isn't private or isn't keys."""
-        self._path = _key_path(path)
-        super().__init__(f"key file {self._path}", key_file.read(self._path))
+        self.path = _key_path(path)
+        super().__init__(f"key file {self.path}", key_file.read(self.path))
 
     def destroy(self, version: str) -> None:
         """Take the key out of the file, and forget it.
@@ -130,7 +130,7 @@ class FileKeyProvider(_LocalKeys):
         Raises `KeyNotFoundError` if it isn't there, and `ConfigurationError` if it is the last: a store without any key
         can't be opened, and erasing all of it is the store's own command.
         """
-        key_file.remove(self._path, version)
+        key_file.remove(self.path, version)
         if key := self._keks.pop(version, None):
             key.zero()
 

@@ -92,7 +92,6 @@ def check(state: State, size: int, root_at: Callable[[int], bytes]) -> Literal["
 
     Returns "ok", or "gap" when a power cut took back entries that had been seen: the caller records `audit.gap`.
     Raises RollbackError when no power cut explains the difference.
-
     After a power cut the ledger may also have grown again, past what was seen: when the anchor could not be written, or
     a second power cut took back that. To whoever would feign this, it says no more than to fall back to `durable`.
     """
@@ -100,16 +99,14 @@ def check(state: State, size: int, root_at: Callable[[int], bytes]) -> Literal["
     if size < durable.size:
         raise _rollback(f"the ledger has {size} entries, and {durable.size} were on disk before")
     if root_at(durable.size) != durable.root:
-        raise _rollback(
-            f"the ledger has another history at {durable.size} entries than the one that was on disk before"
-        )
+        raise _rollback(f"the ledger has another history at {durable.size} entries than was on disk before")
     if size >= seen.size and root_at(seen.size) == seen.root:
         return "ok"
     if not _same_boot(state):
         return "gap"
     if size < seen.size:
         raise _rollback(f"the ledger has {size} entries, and {seen.size} were seen since this host booted")
-    raise _rollback(f"the ledger has another history at {seen.size} entries than the one seen since this host booted")
+    raise _rollback(f"the ledger has another history at {seen.size} entries than was seen since this host booted")
 
 
 def _same_boot(state: State) -> bool:
@@ -140,10 +137,7 @@ class Anchor:
         return self._directory / f"{self._store_uid.hex()}-{place.hex()}" / f"{self._vault_uid.hex()}.anchor"
 
     def read(self) -> State | None:
-        """Return what the anchor says; None where there is no anchor.
-
-        Raises TamperedError when nothing in the file is whole, and StorageError when it can't be read.
-        """
+        """Return what the anchor says, None if there is none; raise TamperedError if it is damaged, or StorageError."""
         try:
             fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW)
         except FileNotFoundError:
@@ -188,9 +182,7 @@ class Anchor:
             except _DamagedError:
                 newest = None
             _write_next(fd, newest, State(head, head, boot_id()))
-            os.fsync(
-                fd
-            )  # the one write that takes something back: if it were lost, what it took back would be an alarm
+            os.fsync(fd)  # the one write that takes something back: if it were lost, what it took back would be an alarm
 
     def close(self) -> None:
         """Close the file. Using the anchor again opens it again."""

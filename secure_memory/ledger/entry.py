@@ -111,7 +111,9 @@ def canonical(fields: Mapping[str, Any]) -> bytes:
     return orjson.dumps({key: value for key, value in fields.items() if value is not None}, option=_OPTIONS)
 
 
-_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+_OPTIONS = (
+    orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+)
 
 
 def fields_of(data: bytes) -> dict[str, Any]:

@@ -163,10 +163,10 @@ VERIFY_HINT = "treat it as an incident: keep a copy of the store, then run `secm
 ROLLBACK_HINT = "treat it as an incident: an older copy of the store was put in its place; keep both"
 
 
-def head_of(row: Row) -> HeadRow:
+def head_of(row: Row, entry: Entry | None = None) -> HeadRow:
     """The head that a checked row sets. Raises TamperedError where its entry sets none."""
     try:
-        entry = parse(row.entry)
+        entry = entry or parse(row.entry)
     except ValueError:
         raise TamperedError(f"ledger entry {row.seq} is malformed", hint=VERIFY_HINT) from None
     if entry.head is None or entry.session is None or entry.branch is None or entry.seq != row.seq:

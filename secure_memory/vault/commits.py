@@ -36,7 +36,7 @@ MAX_BATCH = 512
 """Operations in one commit: bounds how long the first of them waits for the last."""
 
 
-class NotNow(Exception):  # noqa: N818 - a signal, never an error that anyone sees
+class NotNow(Exception):
     """Raised by an operation that finds, inside `run_now`, that it is too large to run there."""
 
 

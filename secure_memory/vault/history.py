@@ -11,14 +11,16 @@ Functions take the transaction they run in. Uids and sealed bytes come from the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from secure_memory.errors import StorageError, TamperedError
 from secure_memory.ledger.entry import BranchHead
 from secure_memory.ledger.ledger import VERIFY_HINT
 from secure_memory.vault import chain
-from secure_memory.vault.seal import Place
+from secure_memory.vault.seal import Place, unseal
 from secure_memory.vault.vault import Transaction
 
 SPAN = 2**31
@@ -89,9 +91,7 @@ def fetch(tx: Transaction, branch: int, head: BranchHead, after: int) -> tuple[b
     """
     at_base = after == head.base_position
     first = branch * SPAN
-    query = f"SELECT {_COLUMNS} FROM items WHERE id >= ? AND id < ? ORDER BY id"  # noqa: S608 - our own names
-    found = tx.execute(query, (first + after + at_base, first + SPAN))
-    rows = list(map(ItemRow._make, found))
+    rows = _rows(tx.execute, first + after + at_base, first + SPAN)
     if at_base:
         return head.base_link, rows
     if not rows or rows[0].position != after:
@@ -99,14 +99,24 @@ def fetch(tx: Transaction, branch: int, head: BranchHead, after: int) -> tuple[b
     return rows[0].link, rows[1:]
 
 
-def prove(rows: Sequence[ItemRow], branch: int, after: int, link: bytes, head: BranchHead) -> None:
-    """Check that `rows` are the items from position `after` + 1 up to the head, in order, none missing and none more.
+def rows(execute: Callable[..., Any], branch: int) -> list[ItemRow]:
+    """All rows of a branch, wherever they should be."""
+    return _rows(execute, branch * SPAN, (branch + 1) * SPAN)
+
+
+def _rows(execute: Callable[..., Any], start: int, end: int) -> list[ItemRow]:
+    query = f"SELECT {_COLUMNS} FROM items WHERE id >= ? AND id < ? ORDER BY id"  # noqa: S608 - our own names
+    return list(map(ItemRow._make, execute(query, (start, end))))
+
+
+def prove(items: Sequence[ItemRow], branch: int, after: int, link: bytes, head: BranchHead) -> None:
+    """Check that `items` are the items from position `after` + 1 up to the head, in order, none missing and none more.
 
     `link` is the link at `after`. Raises TamperedError, which names the first position that is wrong.
     """
     position = after
     expected = branch * SPAN + after
-    for row in rows:
+    for row in items:
         position += 1
         expected += 1
         if row[0] != expected:
@@ -116,6 +126,17 @@ def prove(rows: Sequence[ItemRow], branch: int, after: int, link: bytes, head: B
             raise _tampered(position)
     if position != head.position or link != head.link:
         raise _tampered(min(position, head.position) + (position != head.position))
+
+
+def unsealed(items: Sequence[ItemRow], aead: AESGCM, tenant: bytes, session: bytes) -> list[bytes]:
+    """The JSON of the items. Raises TamperedError, which names the first position that does not open in its place."""
+    texts: list[bytes] = []
+    try:
+        for row in items:
+            texts.append(unseal(aead, row.place(tenant, session), row.sealed))
+    except TamperedError:
+        raise _tampered(items[len(texts)].position) from None
+    return texts
 
 
 def _tampered(position: int) -> TamperedError:

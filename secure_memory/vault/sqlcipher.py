@@ -14,6 +14,7 @@ What is guarded here, each trap with a test:
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from importlib.resources import files
@@ -62,8 +63,15 @@ def connect(path: Path | None, raw: bytes | bytearray, *, create: bool = False) 
     # SQLite's text of the key, made without an intermediate str, and zeroed below.
     secret = bytearray(b"x'") + bytearray(_hex(raw)) + bytearray(b"'")
     try:
+        if create and path is not None:
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # the WAL and the -shm get its mode
         connection = driver.connect(
-            target, uri=path is not None, isolation_level=None, check_same_thread=False, timeout=0, cached_statements=256
+            target,
+            uri=path is not None,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=0,
+            cached_statements=256,
         )
         try:
             connection.execute("PRAGMA cipher_log_level = NONE")  # it would write to standard error
@@ -72,6 +80,8 @@ def connect(path: Path | None, raw: bytes | bytearray, *, create: bool = False) 
         except BaseException:
             connection.close()
             raise
+    except OSError as error:
+        raise StorageError(f"could not make a database: {error.strerror}", hint="can this user write there?") from None
     except DriverError as error:
         raise translate(error, f"could not open {path.name if path else 'memory'}") from None
     finally:
@@ -211,5 +221,7 @@ def translate(error: Exception, doing: str) -> SecureMemoryError:
             hint="keep a copy of the files for the investigation, run `secmem audit verify`, restore from a backup",
         )
     if code == 8:
-        return StorageError(f"{doing}: the store is read-only", hint="mount the store's volume read-write: reads are audited")
+        return StorageError(
+            f"{doing}: the store is read-only", hint="mount the store's volume read-write: reads are audited"
+        )
     return StorageError(f"{doing}: the database engine refused ({name})", hint="`secmem doctor` checks disk and modes")

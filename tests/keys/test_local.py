@@ -107,6 +107,7 @@ def test_a_relative_path_is_reported_whole(tmp_path: Path, monkeypatch: pytest.M
     """The place of a key is told as an absolute path, whatever the program was started in."""
     monkeypatch.chdir(key_file(tmp_path / "key", b64(FIRST)).parent)
     assert f"key file {tmp_path}/key" == FileKeyProvider("key").describe()
+    assert tmp_path / "key" == FileKeyProvider("key").path
 
 
 # ---- whom a key file may belong to, and who may read it

@@ -1,0 +1,86 @@
+"""The whole check of one ledger, and the first thing that is wrong.
+
+For each row, in order of `seq`:
+
+1. `seq` is dense from 0;
+2. the row's MAC is ours;
+3. its entry is canonical, says this `seq` and this tenant, and has a known action;
+4. its nodes are those of the Merkle tree over all entries so far;
+5. its root is the root of that tree;
+6. a row that has a branch sets a head, and the entries of one branch name one session and one branch uid.
+
+What comes back, the newest head of each branch among it, is what the vault's own check compares the items with. Called by
+`audit` inside a read transaction, so that other processes go on writing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from secure_memory.errors import TamperedError
+from secure_memory.ledger import merkle
+from secure_memory.ledger.entry import ACTIONS, OUTCOMES, Entry, parse
+from secure_memory.ledger.ledger import VERIFY_HINT, Execute, HeadRow, Ledger, Row, Tail, head_of
+
+Progress = Callable[[int], None]
+"""Called now and then with the number of rows checked so far."""
+_PROGRESS_EVERY = 2000
+
+
+@dataclass(slots=True)
+class Checked:
+    """A ledger that was found whole: its tail, each branch's newest head, and its newest entry."""
+
+    tail: Tail = field(default_factory=Tail)
+    heads: dict[int, HeadRow] = field(default_factory=dict)
+    newest: Entry | None = None
+
+
+def verify(execute: Execute, ledger: Ledger, tenant: bytes, progress: Progress | None = None) -> Checked:
+    """Check every row. Raises TamperedError, which names the first entry that is wrong and how."""
+    checked = Checked()
+    peaks: tuple[bytes, ...] = ()
+    root = merkle.EMPTY_ROOT
+    seq = 0
+    for found in execute("SELECT * FROM ledger ORDER BY seq"):
+        row = Row(*found)
+        if row.seq != seq:  # (1)
+            raise _wrong(seq, "is missing")
+        ledger.check(row)  # (2)
+        entry = _entry(row, tenant)  # (3)
+        peaks, nodes = merkle.append(peaks, seq, merkle.leaf_hash(row.entry))
+        if nodes != row.nodes:  # (4)
+            raise _wrong(seq, "does not continue the tree of the entries before it")
+        root = merkle.root(peaks)
+        if root != row.root:  # (5)
+            raise _wrong(seq, "has another root than its tree")
+        if row.branch is not None:  # (6)
+            head, known = head_of(row, entry), checked.heads.get(row.branch)
+            if known is not None and (known.session, known.branch) != (head.session, head.branch):
+                raise _wrong(seq, "writes to a branch of another session")
+            checked.heads[row.branch] = head
+        checked.newest = entry
+        seq += 1
+        if progress is not None and seq % _PROGRESS_EVERY == 0:
+            progress(seq)
+    checked.tail = Tail(seq, peaks, root)
+    return checked
+
+
+def _entry(row: Row, tenant: bytes) -> Entry:
+    try:
+        entry = parse(row.entry)
+    except ValueError:
+        raise _wrong(row.seq, "is not canonical") from None
+    if entry.seq != row.seq:
+        raise _wrong(row.seq, f"says that it is entry {entry.seq}")
+    if entry.action not in ACTIONS or entry.outcome not in OUTCOMES:
+        raise _wrong(row.seq, "has an unknown action or outcome")
+    if entry.tenant != tenant.hex():
+        raise _wrong(row.seq, "is of another tenant")
+    return entry
+
+
+def _wrong(seq: int, what: str) -> TamperedError:
+    return TamperedError(f"ledger entry {seq} {what}", hint=VERIFY_HINT)

@@ -1,0 +1,167 @@
+"""Opening and making stores: however often a store is opened in one process, it is open once.
+
+`SecureStore` and `SecureSession` objects are handles: closing one never closes what another uses. The last one to go
+records `store.close` and closes. A store in memory is its handle's alone, has a throw-away key and no anchor.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from secure_memory import clock, directory
+from secure_memory.actor import Actor
+from secure_memory.directory import Manifest
+from secure_memory.errors import ConfigurationError, KeyNotFoundError, RollbackError
+from secure_memory.keys.key import Key
+from secure_memory.keys.local import (
+    KEY_FILE_VARIABLE,
+    FileKeyProvider,
+    MemoryKeyProvider,
+    check_not_inside,
+    create_key_file,
+    default_key_path,
+    find_provider,
+)
+from secure_memory.keys.provider import KeyProvider
+from secure_memory.ledger.anchor import default_directory
+from secure_memory.shared import SYSTEM_TENANT, SharedStore
+
+KeySource = KeyProvider | str | os.PathLike[str] | None
+"""A key provider, or the path of a key file, or None for what the environment and the platform say."""
+
+_open_stores: dict[Path, SharedStore] = {}
+_registry = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _registry
+    _registry = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def open_store(
+    path: Path,
+    keys: KeySource,
+    anchor: str | os.PathLike[str] | None,
+    *,
+    anchor_required: bool,
+    actor: Actor | None = None,
+) -> SharedStore:
+    """The store at `path`, opened or shared. Raises NotAStoreError, WrongKeyError and whatever opening raises."""
+    manifest = directory.read(path)
+    provider = find_provider(keys)
+    if isinstance(provider, FileKeyProvider):
+        check_not_inside(provider.path, path)
+    root = manifest.root(provider)  # also where it is open already: a wrong key never gets a handle
+    anchors = default_directory() if anchor is None else Path(anchor)
+    with _registry:
+        shared = _open_stores.get(path.resolve())
+        if shared is None:
+            shared = SharedStore(manifest, path.resolve(), root, provider, anchors, anchor_required)
+            try:
+                _check_whole(shared)
+                shared.record({"action": "store.open"}, actor)
+            except BaseException:
+                shared.abandon()
+                raise
+            _open_stores[path.resolve()] = shared
+        elif shared.anchor_directory != anchors:
+            raise ConfigurationError(
+                "the store is open in this process with another place for its anchors",
+                hint="open it with one anchor= everywhere",
+            )
+        elif anchor_required:
+            shared.require_anchor()
+        shared.handles += 1
+        return shared
+
+
+def _check_whole(shared: SharedStore) -> None:
+    """Raise RollbackError where the system vault is missing."""
+    keys = shared.keyring.tenant(SYSTEM_TENANT)
+    if keys is None or keys.state != "active":
+        raise RollbackError("the keyring does not know the system vault", hint="restore keys.db from its newest backup")
+
+
+def create_store(
+    path: Path,
+    keys: KeySource,
+    anchor: str | os.PathLike[str] | None,
+    *,
+    anchor_required: bool,
+    actor: Actor | None = None,
+) -> tuple[SharedStore, bool]:
+    """A new store at `path`, and whether a key was made with it. Raises ConfigurationError where one is there."""
+    if directory.exists(path):
+        raise ConfigurationError(f"there is a store at {path} already", hint="open it, or name another path")
+    provider, made = _provider_for_new(path, keys)
+    anchors = default_directory() if anchor is None else Path(anchor)
+
+    def fill(manifest: Manifest, root: Key) -> None:
+        shared = SharedStore(manifest, path.resolve(), Key(root.bytes), provider, anchors, required=False)
+        try:
+            _ = shared.system  # makes it
+        finally:
+            shared.abandon()
+
+    directory.make(path, provider, fill)
+    return open_store(path, provider, anchor, anchor_required=anchor_required, actor=actor), made
+
+
+def memory_store() -> SharedStore:
+    """A store in memory, with a throw-away key."""
+    manifest = Manifest(Path(":memory:"), os.urandom(16), clock.now(), b"")
+    shared = SharedStore(manifest, None, Key.random(), MemoryKeyProvider(), None, required=False)
+    shared.handles = 1
+    shared.record({"action": "store.open"})
+    return shared
+
+
+def release(shared: SharedStore) -> None:
+    """Give a handle back; the last one closes the store."""
+    with _registry:
+        shared.handles -= 1
+        if shared.handles > 0 or shared.closed:
+            return
+        if shared.path is not None and _open_stores.get(shared.path) is shared:
+            del _open_stores[shared.path]
+        shared.close()
+
+
+def _provider_for_new(path: Path, keys: KeySource) -> tuple[KeyProvider, bool]:
+    """The provider for a new store, whose key is made where none is there."""
+    try:
+        provider = find_provider(keys)
+        if isinstance(provider, FileKeyProvider):
+            check_not_inside(provider.path, path)
+        return provider, False
+    except KeyNotFoundError:
+        if isinstance(keys, str | os.PathLike):
+            place = Path(keys)
+        else:
+            named = os.environ.get(KEY_FILE_VARIABLE)
+            place = Path(named) if named else default_key_path()
+    check_not_inside(place, path)
+    try:
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return create_key_file(place, made_at=clock.now()), True
+    except OSError as error:
+        raise KeyNotFoundError(
+            f"there is no key, and none could be made at {place}: {error.strerror}",
+            hint="set SECMEM_KEY, or SECMEM_KEY_FILE to a place that can be written",
+        ) from None
+
+
+@atexit.register
+def _close_all() -> None:
+    """Close what the program left open, so that the WAL is in the database and the ledger says when it ended."""
+    for shared in list(_open_stores.values()):
+        with suppress(Exception):  # the interpreter is going: there is nobody left to tell
+            shared.close()

@@ -1,0 +1,298 @@
+"""SecureStore: opens, composes, closes. Every `secmem` command is one method here, with the same name and parameters.
+
+``secmem tenant list`` is ``store.tenant_list()``, and what a command prints is what its method returned: a service can do
+all that cron does. The same methods, awaited, are in `AsyncSecureStore`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from secure_memory import audit, verification
+from secure_memory.actor import Actor, as_actor, resolve
+from secure_memory.audit import LogFilter, LogRecord
+from secure_memory.errors import ConfigurationError
+from secure_memory.items import Item
+from secure_memory.ledger.entry import parse
+from secure_memory.ledger.ledger import Row, head_of
+from secure_memory.registry import KeySource, create_store, memory_store, open_store, release
+from secure_memory.service import Conversation
+from secure_memory.shared import SYSTEM_TENANT, SharedStore
+from secure_memory.tenancy import Asker
+from secure_memory.vault import sessions
+from secure_memory.verification import AnchorReport, TenantReport
+
+if TYPE_CHECKING:
+    from secure_memory.agents_sdk.session import SecureSession
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TenantInfo:
+    """A tenant. `created` is in microseconds."""
+
+    name: str
+    uid: str
+    state: str
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A session. Times are in microseconds; `items` and `turns` are those of its main branch. `name` and `subject` are
+    None where their key is gone."""
+
+    uid: str
+    name: str | None
+    subject: str | None
+    created: int
+    last_activity: int
+    items: int
+    turns: int
+
+
+class SecureStore:
+    """An open store: ``with SecureStore.open("support.secmem") as store: session = store.session("user_123")``.
+
+    A handle: opened twice in one process, the store is open once, and closing one handle leaves the others alone.
+    """
+
+    def __init__(self, shared: SharedStore, *, actor: Actor | None, require_actor: bool, key_made: bool = False) -> None:
+        """For `open`, `create` and `in_memory`."""
+        self._shared = shared
+        self._actor = actor
+        self._require_actor = require_actor
+        self._closed = False
+        self.key_made = key_made
+
+    # ---- opening and closing ------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(
+        cls,
+        path: PathLike,
+        *,
+        keys: KeySource = None,
+        anchor: PathLike | None = None,
+        anchor_required: bool = False,
+        actor: Actor | str | None = None,
+        require_actor: bool = False,
+    ) -> SecureStore:
+        """The store at `path`. `keys` is a key provider or the path of a key file; else SECMEM_KEY, SECMEM_KEY_FILE or the
+        platform's configuration directory name it. `anchor` is the directory of the anchors. `actor` is who asks where
+        nothing nearer says so; with `require_actor` what nobody asks for is refused.
+
+        Raises ConfigurationError, KeyManagementError, IntegrityError, StorageError.
+        """
+        who = None if actor is None else as_actor(actor)
+        shared = open_store(Path(path).expanduser(), keys, anchor, anchor_required=anchor_required, actor=who)
+        return cls(shared, actor=who, require_actor=require_actor)
+
+    @classmethod
+    def create(
+        cls,
+        path: PathLike,
+        *,
+        keys: KeySource = None,
+        anchor: PathLike | None = None,
+        anchor_required: bool = False,
+        actor: Actor | str | None = None,
+        require_actor: bool = False,
+    ) -> SecureStore:
+        """A new store at `path`, which must not exist or be an empty directory. Where no key is found one is made:
+        `key_made` says so, and `key_place` where it is. Parameters and errors as in `open`."""
+        who = None if actor is None else as_actor(actor)
+        place = Path(path).expanduser()
+        shared, made = create_store(place, keys, anchor, anchor_required=anchor_required, actor=who)
+        return cls(shared, actor=who, require_actor=require_actor, key_made=made)
+
+    @classmethod
+    def in_memory(cls, *, actor: Actor | str | None = None, require_actor: bool = False) -> SecureStore:
+        """A store in memory, with a throw-away key."""
+        return cls(memory_store(), actor=None if actor is None else as_actor(actor), require_actor=require_actor)
+
+    def close(self) -> None:
+        """Give this handle back; the last one closes the store. Closing twice is harmless."""
+        if not self._closed:
+            self._closed = True
+            release(self._shared)
+
+    def __enter__(self) -> SecureStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<SecureStore {self._shared.path or 'in memory'}{', closed' if self._closed else ''}>"
+
+    @property
+    def path(self) -> Path | None:
+        """The store's directory; None in memory."""
+        return self._shared.path
+
+    @property
+    def key_place(self) -> str:
+        """Where the key is, in words."""
+        return self._shared.provider.describe()
+
+    # ---- conversations ------------------------------------------------------------------------------------------
+
+    def session(
+        self,
+        session_id: str,
+        *,
+        tenant: str = "default",
+        subject: str | None = None,
+        actor: Actor | str | None = None,
+        session_settings: Any = None,
+        cache: bool = True,
+    ) -> SecureSession:
+        """A conversation, as the SDK wants it: see `SecureSession`. Nothing is written until it is used.
+
+        Raises ValueError for bad arguments, RuntimeError where the store is closed.
+        """
+        # Here and not above: `import agents` costs seconds, and no command but `demo` needs it.
+        from secure_memory.agents_sdk.session import SecureSession
+
+        return SecureSession.in_store(
+            self._open(),
+            session_id,
+            tenant,
+            subject=subject,
+            actor=self._actor if actor is None else actor,
+            require_actor=self._require_actor,
+            session_settings=session_settings,
+            cache=cache,
+        )
+
+    def session_list(self, *, tenant: str = "default", limit: int | None = None) -> list[SessionInfo]:
+        """The tenant's sessions, the newest first. It is an `audit.read` entry. Raises ConfigurationError."""
+        shared = self._open()
+        one = shared.existing_tenant(tenant)
+        audit.record(one, "audit.read", self._who(), detail={"list": "sessions"})
+        found = []
+        with one.vault.database.snapshot() as execute:
+            rows = execute("SELECT * FROM sessions ORDER BY id DESC LIMIT ?", (-1 if limit is None else limit,))
+            for row in [sessions.SessionRow(*columns) for columns in rows]:
+                names = audit.names_of(shared, one, row)
+                newest = Row(
+                    *execute("SELECT * FROM ledger WHERE branch = ? ORDER BY seq DESC LIMIT 1", (row.branch,)).fetchone()
+                )
+                one.vault.ledger.check(newest)
+                head = head_of(newest).head
+                found.append(
+                    SessionInfo(
+                        row.uid.hex(),
+                        None if names is None else names.session,
+                        None if names is None else names.subject,
+                        row.created,
+                        parse(newest.entry).time,
+                        head.position - head.base_position,
+                        head.turn,
+                    )
+                )
+        return found
+
+    def session_show(self, session_id: str, *, tenant: str = "default", limit: int | None = None) -> list[Item]:
+        """The items of a conversation, the newest `limit` of them. It is a `session.read` entry like any other read.
+
+        Raises ConfigurationError where there is no such session, IntegrityError, AccessDeniedError.
+        """
+        shared = self._open()
+        one = shared.existing_tenant(tenant)
+        conversation = Conversation(
+            shared,
+            session_id,
+            tenant=tenant,
+            subject=None,
+            actor=self._actor,
+            require_actor=self._require_actor,
+            cache=False,
+        )
+        items = conversation.read_blocking(limit, Asker(self._who()))
+        if not items and shared.keyring.session(one.keys, one.keys.name_mac("session", session_id)) is None:
+            raise ConfigurationError(
+                f"tenant {tenant!r} has no such session", hint="`secmem session list` shows the sessions"
+            )
+        return items
+
+    # ---- tenants ------------------------------------------------------------------------------------------------
+
+    def tenant_create(self, name: str) -> TenantInfo:
+        """Make a tenant, with its keys and its vault. Raises ValueError for a bad name, ConfigurationError where there is
+        one of that name."""
+        shared = self._open()
+        if any(name == info.name for info in self.tenant_list()):
+            raise ConfigurationError(f"there is a tenant {name!r} already")
+        shared.tenant(name)
+        return next(info for info in self.tenant_list() if info.name == name)
+
+    def tenant_list(self) -> list[TenantInfo]:
+        """The tenants, by name."""
+        rows = self._open().keyring.tenants()
+        return [TenantInfo(name, uid.hex(), state, made) for uid, name, state, made in rows if name != SYSTEM_TENANT]
+
+    # ---- audit --------------------------------------------------------------------------------------------------
+
+    def audit_log(
+        self,
+        *,
+        tenant: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+        session: str | None = None,
+        subject: str | None = None,
+        actor: str | None = None,
+        action: str | None = None,
+        outcome: str | None = None,
+        limit: int | None = None,
+    ) -> list[LogRecord]:
+        """The newest `limit` entries that match everything given, in order of time; of every ledger where no tenant is
+        named. Times are in microseconds, `until` exclusive. Reading the log is an entry."""
+        wanted = LogFilter(since, until, session, subject, actor, action, outcome)
+        return audit.log(self._open(), tenant, wanted, limit, self._who())
+
+    def audit_follow(
+        self,
+        *,
+        tenant: str | None = None,
+        session: str | None = None,
+        subject: str | None = None,
+        actor: str | None = None,
+        action: str | None = None,
+        outcome: str | None = None,
+    ) -> Iterator[LogRecord]:
+        """Entries that match, as they are written, without end: `secmem audit log --follow`."""
+        wanted = LogFilter(None, None, session, subject, actor, action, outcome)
+        return audit.follow(self._open(), tenant, wanted, self._who())
+
+    def audit_verify(
+        self, *, tenant: str | None = None, progress: Callable[[str, int], None] | None = None
+    ) -> list[TenantReport]:
+        """Check one vault, or all: every entry, hash, MAC, session, item and anchor. Raises IntegrityError, which names
+        the first thing that is wrong. `progress(tenant, entries so far)` is called now and then."""
+        return verification.verify(self._open(), tenant, self._who(), progress)
+
+    def audit_anchor(self, *, tenant: str | None = None, begin: bool = False) -> list[AnchorReport]:
+        """What the anchors say. With `begin` they are begun anew at the ledgers' present heads: for a store that lost
+        its anchors, once it is verified; it is an `audit.gap` entry."""
+        return verification.anchor(self._open(), tenant, begin, self._who())
+
+    # ---- this handle --------------------------------------------------------------------------------------------
+
+    def _open(self) -> SharedStore:
+        if self._closed:
+            raise RuntimeError("the store is closed")
+        return self._shared
+
+    def _who(self) -> Actor | None:
+        return resolve(None, None, self._actor)

@@ -1,0 +1,147 @@
+"""What an operation on a session is opened with: the tenant, the session's keys, who asks.
+
+A `Door` is one session's way to its tenant and its keys. Keys are taken from memory where they are there, without a lock
+and without disk; else `resolve` gets them from the keyring, or makes them with the first write.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from secure_memory.actor import Actor, program
+from secure_memory.errors import ConfigurationError, KeyNotFoundError
+from secure_memory.keys.keyring import Keyring
+from secure_memory.keys.opened import SessionKeys, TenantKeys
+from secure_memory.vault.vault import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A tenant, open: its keys and its vault."""
+
+    keys: TenantKeys
+    vault: Vault
+
+
+class Tenants(Protocol):
+    """What a conversation needs of the store that it is in."""
+
+    @property
+    def keyring(self) -> Keyring:
+        """The store's keys."""
+        ...
+
+    def known_tenant(self, name: str) -> Tenant | None:
+        """The tenant where it is open already. Does not block. Raises RuntimeError where the store is closed."""
+        ...
+
+    def tenant(self, name: str) -> Tenant:
+        """The tenant, made where there is none. Blocks for disk."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks for one operation: the actor, or None where only the program is left; and the run that it belongs to."""
+
+    actor: Actor | None
+    run: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What an operation is built with: the tenant, the session's keys (None where there is no such session yet), and
+    whether those were made just now, so that a missing row is no surprise."""
+
+    tenant: Tenant
+    keys: SessionKeys | None
+    made: bool = False
+
+
+class StaleError(Exception):
+    """The vault knows the session under other keys than ours: someone else just began it. Resolve again."""
+
+
+class Door:
+    """One session's way to its tenant and its keys."""
+
+    def __init__(self, store: Tenants, tenant: str, session: str, subject: str | None) -> None:
+        self._store = store
+        self._tenant = tenant
+        self._session = session
+        self._subject = subject
+        self._opened: Opened | None = None
+        self._as_subject: tuple[str, bool] | None = None
+
+    def known(self) -> Opened | None:
+        """The tenant and the keys where both are in memory: no lock, no disk."""
+        if self._opened is None:
+            tenant = self._store.known_tenant(self._tenant)
+            if tenant is None:
+                return None
+            keys = self._store.keyring.cached_session(tenant.keys.uid, tenant.keys.name_mac("session", self._session))
+            if keys is None:
+                return None
+            self._check_subject(tenant, keys)
+            self._opened = Opened(tenant, keys)
+        return self._opened
+
+    def resolve(self, create: bool) -> Opened:
+        """The tenant and the keys, made where `create` asks for it. Blocks for disk."""
+        tenant = self._store.tenant(self._tenant)
+        name = tenant.keys.name_mac("session", self._session)
+        keys, made = self._store.keyring.session(tenant.keys, name), False
+        if keys is None and create:
+            subject = tenant.keys.name_mac("subject", self._subject or self._session)
+            keys, made = self._store.keyring.create_session(tenant.keys, name, subject)
+        if keys is not None:
+            self._check_subject(tenant, keys)
+        return Opened(tenant, keys, made)
+
+    def resolve_anew(self) -> Opened:
+        """As `_resolve`, when the vault knew a session whose keys we did not. Raises KeyNotFoundError."""
+        self._opened = None
+        opened = self.resolve(create=False)
+        if opened.keys is None:
+            raise KeyNotFoundError(
+                f"tenant {self._tenant!r}: the vault has a session whose key is not in the keyring",
+                hint="is keys.db an older copy than the vault? restore its newest backup",
+            )
+        return opened
+
+    def _check_subject(self, tenant: Tenant, keys: SessionKeys) -> None:
+        if self._subject is not None and not self._is_subject(tenant, keys, self._subject):
+            raise ConfigurationError(
+                f"tenant {self._tenant!r}: this session belongs to another subject than the one given",
+                hint="leave subject= away to open it as it is, or use another session id",
+            )
+
+    def fields(self, action: str, opened: Opened, asker: Asker) -> dict[str, Any]:
+        """What an entry says of who asked for what. An actor who is the subject is named by the subject's uid."""
+        actor = asker.actor or program()
+        keys = opened.keys
+        name = actor.id
+        if keys is not None and self._is_subject(opened.tenant, keys, actor.id):
+            name = f"subject:{keys.subject.hex()}"
+        fields: dict[str, Any] = {"action": action, "actor": name}
+        if actor.roles:
+            fields["roles"] = list(actor.roles)
+        if actor.purpose is not None:
+            fields["purpose"] = actor.purpose
+        if actor.reason is not None:
+            fields["reason"] = actor.reason
+        if actor.on_behalf_of is not None:
+            fields["detail"] = {"on_behalf_of": actor.on_behalf_of}
+        if asker.run is not None:
+            fields["run"] = asker.run
+        if keys is not None:
+            fields["session"], fields["subject"] = keys.uid.hex(), keys.subject.hex()
+        return fields
+
+    def _is_subject(self, tenant: Tenant, keys: SessionKeys, actor: str) -> bool:
+        if self._as_subject is None or self._as_subject[0] != actor:
+            mac = tenant.keys.name_mac("subject", actor)
+            self._as_subject = actor, hmac.compare_digest(mac, keys.subject_name)
+        return self._as_subject[1]

@@ -1,0 +1,289 @@
+"""One vault's file, open: its connection, where its ledger ends, its anchor.
+
+- `lock` is held by whoever uses the connection: a transaction, a checkpoint, opening, closing, a fork.
+- The connection is opened when an operation needs it, and may be shut when many vaults are open (`shut`): where the ledger
+  ended stays known, so that a vault that went back while it was shut is found.
+- Opening proves, before anything else is done: the ledger continues what this process knew, the control state is this
+  vault's and what the newest entry says, and the anchor does not know more than the ledger has.
+- The anchor is moved after each COMMIT. Failing to move it never fails an operation that is already kept: the anchor is
+  degraded then, and where it is required the next operation refuses.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from secure_memory import fork
+from secure_memory.errors import RollbackError, SecureMemoryError, StorageError, TamperedError
+from secure_memory.keys.key import Key, context
+from secure_memory.ledger import anchor as anchors
+from secure_memory.ledger.anchor import Anchor
+from secure_memory.ledger.ledger import VERIFY_HINT, Ledger, Tail, stored_nodes
+from secure_memory.ledger.merkle import Head, root_at
+from secure_memory.log import get_logger
+from secure_memory.vault import sqlcipher
+
+MAX_OPEN = 64
+"""Databases of this process that may have an open connection (3 files and 190 kB each)."""
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which vault this is. `path` is None for one in memory; uids are 16 bytes; `tenant_name` is for messages."""
+
+    path: Path | None
+    tenant: bytes
+    tenant_name: str
+    vault: bytes
+
+
+class Database:
+    """One tenant's database file, as this process has it. Everything but `snapshot` and `close` wants `lock` held."""
+
+    def __init__(
+        self, identity: Identity, key: Key, ledger_key: Key, anchor: Anchor | None, *, anchor_required: bool = False
+    ) -> None:
+        self.identity = identity
+        self.ledger = Ledger(ledger_key.bytes, identity.tenant)
+        self.ledger_key = ledger_key
+        self.anchor = anchor
+        self.anchor_required = anchor_required
+        self.anchor_degraded = False
+        self.control = ""
+        self.tail = Tail()
+        self.connection: Any = None
+        self.synchronous = "FULL"
+        self.lock = threading.Lock()
+        self._key = key
+        fork.guard(self)
+
+    # ---- opening, shutting, closing -----------------------------------------------------------------------------
+
+    def open(self) -> Any:
+        """The connection, opened and checked where there is none. Called with the lock held."""
+        if self.connection is not None:
+            return self.connection
+        path = self.identity.path
+        if path is None or not path.exists():
+            raise RollbackError(
+                f"{self.where()}: its vault is missing",
+                hint="treat it as an incident; restore it from a backup: it is never silently made anew",
+            )
+        # First the anchor, then the ledger: the other way round, another process's commit would look like a rollback.
+        state = self._read_anchor()
+        connection = sqlcipher.connect(path, self._key.bytes + self.identity.vault)
+        try:
+            sqlcipher.migrate(connection)
+            self.synchronous = "FULL"
+            sqlcipher.begin(connection)
+            try:
+                self.tail = self.ledger.catch_up(connection.execute, self.tail)
+                self._check_control(connection)
+                gap = self._check_anchor(state, connection)
+                if gap is not None:
+                    fields = {"action": "audit.gap", "actor": "secure-memory", "outcome": "ok", "detail": {"why": gap}}
+                    fields["control"] = self.control
+                    self.tail = self.ledger.append(connection.execute, self.tail, fields)
+                connection.execute("COMMIT")
+            finally:
+                sqlcipher.rollback(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self.connection = connection
+        self.move_anchor(durable=gap is not None)
+        _opened(self)
+        return connection
+
+    def _read_anchor(self) -> anchors.State | None:
+        if self.anchor is None:
+            return None
+        try:
+            return self.anchor.read()
+        except StorageError as error:
+            if self.anchor_required:
+                raise
+            log.warning("anchor unreadable", error=str(error), vault=self.identity.vault.hex())
+            self.anchor_degraded = True
+            return None
+
+    def _check_control(self, connection: Any) -> None:
+        """Take the control state, and check that it is this vault's and what the newest entry says of it."""
+        rows = connection.execute("SELECT name, value FROM control ORDER BY name").fetchall()
+        self.control = control_digest(rows)
+        if dict(rows).get("vault") != self.identity.vault or dict(rows).get("tenant") != self.identity.tenant:
+            raise TamperedError(f"{self.where()}: this is another vault than its name says", hint=VERIFY_HINT)
+        newest = next(self.ledger.entries(connection.execute, self.tail.size - 1), None)
+        if newest is None or newest.control != self.control:
+            raise TamperedError(f"{self.where()}: the vault's control state was edited", hint=VERIFY_HINT)
+
+    def create(self, fields: Mapping[str, Any]) -> None:
+        """Make the vault, with its first entry. Begun by two processes, or begun again after a crash, it is made once."""
+        with self.lock:
+            if self.connection is not None:
+                return
+            connection = sqlcipher.connect(self.identity.path, self._key.bytes + self.identity.vault, create=True)
+            try:
+                sqlcipher.migrate(connection)
+                sqlcipher.begin(connection)
+                self.tail = self.ledger.catch_up(connection.execute, Tail())
+                if self.tail.size == 0:
+                    rows = [("tenant", self.identity.tenant), ("vault", self.identity.vault)]
+                    for row in rows:
+                        connection.execute("INSERT INTO control VALUES (?, ?)", row)
+                    self.control = control_digest(rows)
+                    entry = {"outcome": "ok", "control": self.control, **fields}
+                    self.tail = self.ledger.append(connection.execute, self.tail, entry)
+                self._check_control(connection)
+                connection.execute("COMMIT")
+            except BaseException as error:
+                connection.close()
+                if isinstance(error, sqlcipher.DriverError):
+                    raise sqlcipher.translate(error, self.where()) from None
+                raise
+            self.connection = connection
+            self.move_anchor(durable=True)
+            _opened(self)
+
+    def shut(self) -> bool:
+        """Close the connection if nobody uses it; the next operation opens it again. False where it is in use."""
+        if self.identity.path is None or not self.lock.acquire(blocking=False):
+            return False
+        try:
+            self._shut()
+            return True
+        finally:
+            self.lock.release()
+
+    def _shut(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+        if self.anchor is not None:
+            self.anchor.close()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Callable[..., Any]]:
+        """The `execute` of a read transaction beside the writer's, so that a long scan holds up nobody.
+
+        A vault in memory has one connection only, which is held. Raises as opening does.
+        """
+        with self.lock:
+            connection = self.open()
+            if self.identity.path is None:
+                yield connection.execute
+                return
+            beside = sqlcipher.connect(self.identity.path, self._key.bytes + self.identity.vault)
+        try:
+            beside.execute("PRAGMA query_only = ON")
+            beside.execute("BEGIN")
+            yield beside.execute
+        except sqlcipher.DriverError as error:
+            raise sqlcipher.translate(error, self.where()) from None
+        finally:
+            beside.close()
+
+    def checkpoint(self) -> None:
+        """Move the WAL's pages into the database. Another process's reader may hold some back; the next one gets them."""
+        if self.connection is None or self.identity.path is None:
+            return
+        try:
+            self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlcipher.DriverError as error:
+            # The WAL still holds everything, and the next commit or checkpoint meets the same trouble aloud.
+            log.warning("checkpoint failed", error=type(sqlcipher.translate(error, "")).__name__)
+
+    def set_synchronous(self, mode: str) -> None:
+        if mode != self.synchronous:
+            self.connection.execute(f"PRAGMA synchronous = {mode}")
+            self.synchronous = mode
+
+    def where(self) -> str:
+        return f"tenant {self.identity.tenant_name!r}"
+
+    def close(self) -> None:
+        """Close the connection and overwrite the keys."""
+        with self.lock:
+            self._shut()
+            self._key.zero()
+            self.ledger_key.zero()
+            _forget(self)
+
+    def forked(self) -> None:
+        """In the child of a fork: the connection is the parent's."""
+        if self.connection is not None and self.identity.path is not None:
+            fork.leak(self.connection)
+            self.connection = None
+        if self.anchor is not None:
+            self.anchor.after_fork()
+
+    # ---- the anchor ---------------------------------------------------------------------------------------------
+
+    def move_anchor(self, *, durable: bool) -> None:
+        """Tell the anchor where the ledger ends; `durable` where that was synced, so that no power cut takes it back."""
+        if self.anchor is None:
+            return
+        try:
+            self.anchor.advance(Head(self.tail.size, self.tail.root), durable=durable)
+            self.anchor_degraded = False
+        except (OSError, SecureMemoryError) as error:
+            if not self.anchor_degraded:
+                log.warning("anchor degraded", error=type(error).__name__, vault=self.identity.vault.hex())
+            self.anchor_degraded = True
+
+    def anchor_allows(self) -> bool:
+        if self.anchor_degraded and self.anchor_required:
+            self.move_anchor(durable=False)  # it may be back
+        return not (self.anchor_degraded and self.anchor_required)
+
+    def _check_anchor(self, state: anchors.State | None, connection: Any) -> str | None:
+        """Why an `audit.gap` is to be recorded, or None. Raises RollbackError, StorageError."""
+        if self.anchor is None:
+            return None
+        if state is None:
+            if self.anchor_required:
+                raise StorageError(
+                    f"{self.where()}: there is no anchor for this vault at this place, and one is required",
+                    hint="`secmem audit anchor --init` begins one, once you have verified the store",
+                )
+            log.warning("anchor missing", vault=self.identity.vault.hex())
+            return "anchor missing"
+        node = stored_nodes(connection.execute)
+        found = anchors.check(state, self.tail.size, lambda size: root_at(size, node))
+        return "entries lost in a power cut" if found == "gap" else None
+
+
+def control_digest(rows: list[tuple[str, bytes]]) -> str:
+    """The digest of the control state (16 bytes, hex) that each entry carries."""
+    return sha256(context("secmem/control/v1", *(part for row in rows for part in row))).digest()[:16].hex()
+
+
+# ---- the vaults with an open connection, least recently opened first ------------------------------------------------
+
+_open_databases: OrderedDict[int, Database] = OrderedDict()
+_open_mutex = threading.Lock()
+
+
+def _opened(database: Database) -> None:
+    if database.identity.path is None:
+        return
+    with _open_mutex:
+        _open_databases[id(database)] = database
+        others = [other for other in _open_databases.values() if other is not database]
+        for other in others[: max(0, len(_open_databases) - MAX_OPEN)]:
+            if other.shut():
+                del _open_databases[id(other)]
+
+
+def _forget(database: Database) -> None:
+    with _open_mutex:
+        _open_databases.pop(id(database), None)

@@ -1,0 +1,82 @@
+"""The whole check of one vault against its ledger, and the first thing that is wrong.
+
+1. The ledger itself (`ledger.verify`).
+2. The control state is this vault's, and the newest entry carries its digest.
+3. Every session's row has our MAC, and its main branch is one that the ledger knows as this session's; every branch of
+   the ledger has its row, with the uid that the ledger names.
+4. The items of every branch, from its base to its head, form the chain that the ledger's newest write names.
+5. Every item opens in its place.
+6. There are no items of branches that the ledger does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from secure_memory.errors import TamperedError
+from secure_memory.ledger import verify as ledger_verify
+from secure_memory.ledger.ledger import VERIFY_HINT
+from secure_memory.ledger.verify import Checked, Progress
+from secure_memory.vault import history, sessions
+from secure_memory.vault.database import Database, control_digest
+
+KeyOf = Callable[[sessions.SessionRow], AESGCM]
+"""The cipher of a session's key. Raises KeyManagementError where it can't be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A vault that was found whole: how many entries, sessions and items it has, and the ledger's root (32 bytes)."""
+
+    entries: int
+    sessions: int
+    items: int
+    root: bytes
+
+
+def verify(execute: Callable[..., Any], database: Database, key_of: KeyOf, progress: Progress | None = None) -> Whole:
+    """Check the whole vault. Raises TamperedError, which names the first thing that is wrong."""
+    checked = ledger_verify.verify(execute, database.ledger, database.identity.tenant, progress)  # (1)
+    _check_control(execute, database, checked)  # (2)
+    rows = {row.id: row for row in sessions.rows(execute)}
+    ciphers: dict[int, AESGCM] = {}
+    for row in rows.values():  # (3)
+        sessions.check(database.ledger_key, database.identity.tenant, row)
+        known = checked.heads.get(row.branch)
+        if known is None or known.session != row.uid.hex():
+            raise TamperedError(f"session {row.uid.hex()} has a branch that the ledger does not know", hint=VERIFY_HINT)
+        ciphers[row.id] = key_of(row)
+    branches = {row[0]: row for row in execute("SELECT id, session, uid FROM branches")}
+    items = 0
+    for branch, known in checked.heads.items():
+        _, session, uid = branches.pop(branch, (branch, None, b""))
+        row_ = rows.get(session) if session is not None else None
+        if row_ is None or row_.uid.hex() != known.session or uid.hex() != known.branch:
+            raise TamperedError(f"the rows of session {known.session} are gone or edited", hint=VERIFY_HINT)
+        found = history.rows(execute, branch)
+        head = known.head
+        try:
+            history.prove(found, branch, head.base_position, head.base_link, head)  # (4)
+            history.unsealed(found, ciphers[row_.id], database.identity.tenant, row_.uid)  # (5)
+        except TamperedError as error:
+            raise TamperedError(f"session {known.session}: {error}", hint=VERIFY_HINT) from None
+        items += len(found)
+    if branches:
+        raise TamperedError("there are branches that the ledger does not know", hint=VERIFY_HINT)
+    stored = execute("SELECT count(*) FROM items").fetchone()[0]
+    if stored != items:  # (6)
+        raise TamperedError(f"there are {stored - items} items that the ledger does not know", hint=VERIFY_HINT)
+    return Whole(checked.tail.size, len(rows), items, checked.tail.root)
+
+
+def _check_control(execute: Callable[..., Any], database: Database, checked: Checked) -> None:
+    rows = execute("SELECT name, value FROM control ORDER BY name").fetchall()
+    stated = dict(rows)
+    if stated.get("vault") != database.identity.vault or stated.get("tenant") != database.identity.tenant:
+        raise TamperedError("the control state is another vault's", hint=VERIFY_HINT)
+    if checked.newest is None or checked.newest.control != control_digest(rows):
+        raise TamperedError("the control state is not what the newest entry says", hint=VERIFY_HINT)

@@ -1,0 +1,123 @@
+"""The whole check of a store, and its anchors: what `secmem audit verify` and `secmem audit anchor` call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from secure_memory.actor import Actor
+from secure_memory.audit import record, tenants
+from secure_memory.errors import ConfigurationError, KeyNotFoundError, SecureMemoryError
+from secure_memory.ledger import anchor as anchors
+from secure_memory.ledger.ledger import stored_nodes
+from secure_memory.ledger.merkle import Head, root_at
+from secure_memory.shared import SharedStore
+from secure_memory.tenancy import Tenant
+from secure_memory.vault import sessions
+from secure_memory.vault import verify as vault_verify
+
+
+@dataclass(frozen=True, slots=True)
+class TenantReport:
+    """One vault that was found whole."""
+
+    tenant: str
+    entries: int
+    sessions: int
+    items: int
+    root: str
+    anchor: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnchorReport:
+    """What is known outside the store of one vault: `state` is ok, missing, unreadable or off."""
+
+    tenant: str
+    state: str
+    durable: int | None
+    seen: int | None
+    entries: int
+    path: str | None
+
+
+def verify(
+    shared: SharedStore, tenant: str | None, actor: Actor | None, progress: Callable[[str, int], None] | None
+) -> list[TenantReport]:
+    """Check every vault whole, against its anchor too. Raises IntegrityError, which names the first thing that is wrong.
+
+    The check is itself an `audit.verify` entry of each vault.
+    """
+    return [_verify_one(shared, one, actor, progress) for one in tenants(shared, tenant)]
+
+
+def _verify_one(
+    shared: SharedStore, tenant: Tenant, actor: Actor | None, progress: Callable[[str, int], None] | None
+) -> TenantReport:
+    name = tenant.keys.name
+
+    def key_of(row: sessions.SessionRow) -> AESGCM:
+        keys = shared.keyring.session(tenant.keys, row.name)
+        if keys is None:
+            raise KeyNotFoundError(f"the keyring has no key for session {row.uid.hex()}")
+        return keys.key.aead
+
+    state = _anchor_state(tenant)  # first the anchor, then the ledger
+    tell = None if progress is None else lambda done: progress(name, done)
+    try:
+        with tenant.vault.database.snapshot() as execute:
+            whole = vault_verify.verify(execute, tenant.vault.database, key_of, tell)
+            if isinstance(state, anchors.State):
+                node = stored_nodes(execute)
+                anchors.check(state, whole.entries, lambda size: root_at(size, node))
+    except SecureMemoryError as error:
+        raise type(error)(f"tenant {name!r}: {error}", hint=error.hint) from None
+    record(tenant, "audit.verify", actor, detail={"entries": whole.entries, "items": whole.items})
+    anchor = "ok" if isinstance(state, anchors.State) else state
+    return TenantReport(name, whole.entries, whole.sessions, whole.items, whole.root.hex(), anchor)
+
+
+def _anchor_state(tenant: Tenant) -> anchors.State | str:
+    """What the anchor says, or why there is nothing: missing, unreadable or off."""
+    if tenant.vault.database.anchor is None:
+        return "off"
+    try:
+        return tenant.vault.database.anchor.read() or "missing"
+    except SecureMemoryError:
+        return "unreadable"
+
+
+def anchor(shared: SharedStore, tenant: str | None, begin: bool, actor: Actor | None) -> list[AnchorReport]:
+    """What the anchors say; with `begin`, begin them anew at the ledgers' present heads, which is recorded as a gap."""
+    reports = []
+    for one in tenants(shared, tenant):
+        anchor_ = one.vault.database.anchor
+        if begin:
+            if anchor_ is None:
+                raise ConfigurationError("a store in memory has no anchor")
+            record(one, "audit.gap", actor, detail={"why": "anchor begun anew"})
+            with one.vault.database.snapshot() as execute:
+                newest = execute("SELECT seq, root FROM ledger ORDER BY seq DESC LIMIT 1").fetchone()
+            try:
+                anchor_.reset(Head(newest[0] + 1, newest[1]))
+            except OSError as error:
+                raise ConfigurationError(
+                    f"the anchor can't be written: {error.strerror}", hint=f"check the directory {anchor_.path.parent}"
+                ) from None
+        state = _anchor_state(one)
+        with one.vault.database.snapshot() as execute:
+            entries = execute("SELECT count(*) FROM ledger").fetchone()[0]
+        known = isinstance(state, anchors.State)
+        reports.append(
+            AnchorReport(
+                one.keys.name,
+                "ok" if known else str(state),
+                state.durable.size if isinstance(state, anchors.State) else None,
+                state.seen.size if isinstance(state, anchors.State) else None,
+                entries,
+                None if anchor_ is None else str(anchor_.path),
+            )
+        )
+    return reports

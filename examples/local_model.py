@@ -13,7 +13,17 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any
 from uuid import uuid4
 
-from agents import Model, ModelResponse, Tool, TResponseInputItem, Usage
+from agents import (
+    AgentOutputSchemaBase,
+    Handoff,
+    Model,
+    ModelResponse,
+    ModelSettings,
+    ModelTracing,
+    Tool,
+    TResponseInputItem,
+    Usage,
+)
 from agents.items import TResponseOutputItem, TResponseStreamEvent
 from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessage, ResponseOutputText
 
@@ -24,14 +34,19 @@ class LocalModel(Model):
     """Answers what a customer of a support desk says, by rules."""
 
     async def get_response(
-        self, system_instructions: str | None, input: str | list[TResponseInputItem], *others: Any, **named: Any
+        self,
+        system_instructions: str | None,
+        input: str | list[TResponseInputItem],
+        model_settings: ModelSettings,
+        tools: list[Tool],
+        output_schema: AgentOutputSchemaBase | None,
+        handoffs: list[Handoff],
+        tracing: ModelTracing,
+        **_: Any,
     ) -> ModelResponse:
         """One message, or one call of a tool."""
-        # The SDK passes the tools by position or by name, depending on its version.
-        tools: list[Tool] = named["tools"] if "tools" in named else others[1]
-        items: list[Any] = [{"role": "user", "content": input}] if isinstance(input, str) else list(input)
-        reply = _reply(items, {tool.name for tool in tools})
-        return ModelResponse(output=[reply], usage=Usage(), response_id=None)
+        items: list[Any] = [{"role": "user", "content": input}] if isinstance(input, str) else input
+        return ModelResponse(output=[_reply(items, {tool.name for tool in tools})], usage=Usage(), response_id=None)
 
     def stream_response(self, *_: Any, **__: Any) -> AsyncIterator[TResponseStreamEvent]:
         """Raises NotImplementedError: the desk does not stream."""

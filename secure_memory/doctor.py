@@ -17,7 +17,6 @@ from typing import Literal
 import cryptography
 from cryptography.hazmat.backends.openssl import backend
 
-import secure_memory
 from secure_memory import directory
 from secure_memory.errors import SecureMemoryError
 from secure_memory.keys.local import find_provider
@@ -62,7 +61,12 @@ def examine(path: PathLike | None, keys: KeySource = None, anchor: PathLike | No
 
 
 def _versions() -> Iterator[Check]:
-    yield Check("secure-memory", "ok", f"{secure_memory.__version__}, Python {platform.python_version()}")
+    for package in ("secure-memory", "openai-agents"):
+        try:
+            yield Check(package, "ok", version(package))
+        except PackageNotFoundError:
+            yield Check(package, "fail", "not installed", f"pip install {package}")
+    yield Check("Python", "ok", f"{platform.python_version()}, its OpenSSL: {ssl.OPENSSL_VERSION.removeprefix('OpenSSL ')}")
     try:
         connection = sqlcipher.connect(None, bytes(48))
         found = [
@@ -75,11 +79,6 @@ def _versions() -> Iterator[Check]:
     except SecureMemoryError as error:
         yield _failed("SQLCipher", error)
     yield Check("cryptography", "ok", f"{cryptography.__version__}, its OpenSSL: {backend.openssl_version_text()}")
-    yield Check("Python's ssl", "ok", ssl.OPENSSL_VERSION)
-    try:
-        yield Check("openai-agents", "ok", version("openai-agents"))
-    except PackageNotFoundError:
-        yield Check("openai-agents", "fail", "not installed", "pip install openai-agents")
 
 
 def _store(path: Path, keys: KeySource, anchor: PathLike | None) -> Iterator[Check]:

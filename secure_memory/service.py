@@ -216,7 +216,7 @@ class Conversation:
         keys = opened.keys
         row = sessions.find(tx.execute, opened.tenant.keys.name_mac("session", self.name))
         if row is None:
-            if keys is not None and not opened.made and _was_created(tx, keys.uid):
+            if keys is not None and not opened.made and sessions.was_created(tx.execute, keys.uid):
                 raise TamperedError(f"tenant {self.tenant!r}: a session's row is gone", hint=VERIFY_HINT)
             return None
         sessions.check(opened.tenant.keys.ledger, opened.tenant.keys.uid, row)
@@ -294,12 +294,3 @@ class Conversation:
         except StaleError:
             anew = self._door.resolve_anew()
         return perform_blocking(anew.tenant.vault, build(anew))
-
-
-def _was_created(tx: Transaction, session: bytes) -> bool:
-    """Whether the ledger knows a `session.create` of this session. Reads the whole ledger: for the rare case only."""
-    found = tx.execute(
-        "SELECT 1 FROM ledger WHERE branch IS NOT NULL AND instr(entry, CAST(? AS BLOB)) > 0 LIMIT 1",
-        (f'"session":"{session.hex()}"',),
-    ).fetchone()
-    return found is not None

@@ -11,8 +11,9 @@ from secure_memory import directory
 from secure_memory.actor import Actor, program, resolve
 from secure_memory.directory import Manifest
 from secure_memory.errors import ConfigurationError, SecureMemoryError
+from secure_memory.keys.database import SCHEMA, Driver
 from secure_memory.keys.key import Key
-from secure_memory.keys.keyring import SCHEMA, Database, Keyring
+from secure_memory.keys.keyring import Keyring
 from secure_memory.keys.opened import TenantKeys
 from secure_memory.keys.provider import KeyProvider
 from secure_memory.ledger.anchor import Anchor
@@ -50,7 +51,7 @@ class SharedStore:
         self.handles = 0
         self.closed = False
         self._tenants: dict[str, Tenant] = {}
-        self.keyring = Keyring(_keys_database(None if path is None else path / directory.KEYS), root, manifest.uid)
+        self.keyring = Keyring(_keys_driver(None if path is None else path / directory.KEYS), root, manifest.uid)
 
     # ---- tenants ------------------------------------------------------------------------------------------------
 
@@ -158,7 +159,7 @@ def check_tenant_name(name: str) -> str:
     return name
 
 
-def _keys_database(path: Path | None) -> Database:
+def _keys_driver(path: Path | None) -> Driver:
     """How the keyring reaches keys.db."""
 
     def connect_for(root: bytes, salt: bytes) -> Any:
@@ -172,4 +173,4 @@ def _keys_database(path: Path | None) -> Database:
             raise
         return connection
 
-    return Database(connect_for, sqlcipher.begin, sqlcipher.translate, sqlcipher.DriverError, path is None)
+    return Driver(connect_for, sqlcipher.begin, sqlcipher.translate, sqlcipher.DriverError, path is None)

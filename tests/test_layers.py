@@ -19,31 +19,38 @@ ROOT = Path(__file__).parents[1]
 # Everyone may use these.
 COMMON = {"errors", "actor", "clock", "items", "log", "fork"}
 
-# What a room may import besides itself.
+# What a room may import besides itself: everything below it.
 VAULT = COMMON | {"ledger", "keys.key"}  # of keys the values only, Key and context(): no provider, no keyring
-SERVICE = COMMON | {"vault", "ledger", "redaction", "policy", "keys"}
+TENANCY = COMMON | {"vault", "ledger", "redaction", "policy", "keys"}
+SERVICE = TENANCY | {"tenancy"}
 DIRECTORY = COMMON | {"vault", "keys"}  # the store's directory and its store.json
-SHARED = SERVICE | {"service", "directory"}  # a store that is open in this process, behind its handles
-AGENTS_SDK = SHARED | {"shared"}
+SHARED = SERVICE | {"service", "directory"}  # a store that is open in this process
+REGISTRY = SHARED | {"shared"}  # which stores are
+AGENTS_SDK = REGISTRY | {"registry"}
 AUDIT = LIFECYCLE = SHARED | {"shared"}
-STORE = LIFECYCLE | {"lifecycle", "audit", "agents_sdk"}  # of agents_sdk the session that `store.session()` gives out
-AIO = STORE | {"store"}
+VERIFICATION = AUDIT | {"audit"}
+STORE = AGENTS_SDK | {"lifecycle", "audit", "verification", "agents_sdk"}  # of agents_sdk what `store.session()` gives
+ABOVE = STORE | {"store"}
 
 ROOMS: dict[str, set[str]] = {
     **dict.fromkeys(COMMON, COMMON),
     **dict.fromkeys(("ledger", "keys", "redaction", "policy"), COMMON),
     "vault": VAULT,
+    "tenancy": TENANCY,
     "service": SERVICE,
     "directory": DIRECTORY,
     "shared": SHARED,
+    "registry": REGISTRY,
     "audit": AUDIT,
+    "verification": VERIFICATION,
     "lifecycle": LIFECYCLE,
     "store": STORE,
-    "aio": AIO,
+    "aio": ABOVE | {"verification"},
+    "doctor": ABOVE,
     "agents_sdk": AGENTS_SDK,
     "errors": set(),
     "policies": set(),
-    "cli": set(),  # besides the public names: `from secure_memory import ...`
+    "cli": {"clock", "doctor"},  # besides the public names: `from secure_memory import ...`
 }
 
 # Foreign libraries, and the only modules that may import them.

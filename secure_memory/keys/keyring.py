@@ -14,73 +14,48 @@ from __future__ import annotations
 
 import hmac
 import os
-import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
-from secure_memory import clock, fork
-from secure_memory.errors import KeyDestroyedError, KeyNotFoundError, SecureMemoryError, TamperedError, WrongKeyError
+from secure_memory import clock
+from secure_memory.errors import KeyDestroyedError, KeyNotFoundError, TamperedError, WrongKeyError
+from secure_memory.keys.database import Connection, Driver, KeysDatabase
 from secure_memory.keys.key import Key, context
 from secure_memory.keys.opened import SessionKeys, TenantKeys
 
-SCHEMA = files("secure_memory.keys").joinpath("schema.sql").read_text()
 CACHED_SESSIONS = 4096
 """Sessions whose opened keys are kept in memory."""
 UID_BYTES = 16
 _VERSION = 1
 
-Connection = Any
-
-
-@dataclass(frozen=True, slots=True)
-class Database:
-    """How a keyring reaches its database: the vault's module knows, the keyring does not import it.
-
-    `connect(key, salt)` opens it with its schema, under a key of 32 bytes and a salt of 16; `begin(connection)` begins a
-    write, waiting for other processes; `translate(error, doing)` is our error for one of the driver's, whose class is
-    `error`. An `in_memory` database is its connection, which a forked child then shares no file with and keeps.
-    """
-
-    connect: Callable[[bytes, bytes], Connection]
-    begin: Callable[[Connection], None]
-    translate: Callable[[Exception, str], SecureMemoryError]
-    error: type[Exception]
-    in_memory: bool
-
 
 class Keyring:
     """The keys of one store. Safe to call from any thread; blocks for a commit where it creates or destroys."""
 
-    def __init__(self, database: Database, root: Key, store: bytes) -> None:
-        self._database = database
+    def __init__(self, driver: Driver, root: Key, store: bytes) -> None:
         self._root = root
         self._store = store
-        self._connection: Connection | None = self._connect()
         self._sessions: OrderedDict[tuple[bytes, bytes], SessionKeys] = OrderedDict()
-        self._closed = False
-        self.lock = threading.Lock()
-        fork.guard(self)
+        # The database's own key comes from the root; the salt need only differ between databases.
+        key = Key(hmac.digest(root.bytes, context("secmem/keys.db/v1", store), "sha256"))
+        self._database = KeysDatabase(driver, key, store)
 
     # ---- tenants ------------------------------------------------------------------------------------------------
 
     def tenants(self) -> list[tuple[bytes, str, str, int]]:
         """(uid, name, state, created) of every tenant, in order of name."""
-        with self._transaction(write=False) as db:
+        with self._database.transaction(write=False) as db:
             rows = db.execute("SELECT uid, name, state, created FROM tenants ORDER BY name").fetchall()
         return [(uid, name, state, created) for uid, name, state, created in rows]
 
     def tenant(self, name: str) -> TenantKeys | None:
         """The tenant of that name with its keys opened, or None. Raises KeyDestroyedError where it was erased."""
-        with self._transaction(write=False) as db:
+        with self._database.transaction(write=False) as db:
             return self._tenant(db, name)
 
     def create_tenant(self, name: str) -> TenantKeys:
         """The tenant of that name, made with all its keys where there is none (state `creating`)."""
-        with self._transaction(write=True) as db:
+        with self._database.transaction(write=True) as db:
             found = self._tenant(db, name)
             if found is not None:
                 return found
@@ -96,7 +71,7 @@ class Keyring:
 
     def activate_tenant(self, uid: bytes) -> None:
         """Say that the tenant's vault now exists: from here on a missing vault is a rollback."""
-        with self._transaction(write=True) as db:
+        with self._database.transaction(write=True) as db:
             db.execute("UPDATE tenants SET state = 'active' WHERE uid = ? AND state = 'creating'", (uid,))
 
     def _tenant(self, db: Connection, name: str) -> TenantKeys | None:
@@ -127,18 +102,18 @@ class Keyring:
 
     def session(self, tenant: TenantKeys, name: bytes) -> SessionKeys | None:
         """The keys of the session whose name has this HMAC, or None. Raises WrongKeyError, KeyNotFoundError."""
-        with self._transaction(write=False) as db:
+        with self._database.transaction(write=False) as db:
             return self._session(db, tenant, name)
 
     def subject(self, tenant: TenantKeys, name: bytes) -> bytes | None:
         """The uid of the subject whose name has this HMAC, or None."""
-        with self._transaction(write=False) as db:
+        with self._database.transaction(write=False) as db:
             row = self._named(db, tenant.uid, "subject", name)
         return None if row is None else row[0]
 
     def create_session(self, tenant: TenantKeys, name: bytes, subject: bytes) -> tuple[SessionKeys, bool]:
         """The session's keys, and whether they were made now, for the subject whose name has the HMAC `subject`."""
-        with self._transaction(write=True) as db:
+        with self._database.transaction(write=True) as db:
             found = self._session(db, tenant, name)
             if found is not None:
                 return found, False
@@ -203,7 +178,7 @@ class Keyring:
 
         Raises KeyNotFoundError where there never was one. Destroying twice destroys once.
         """
-        with self._transaction(write=True) as db:
+        with self._database.transaction(write=True) as db:
             versions = db.execute("SELECT version FROM keys WHERE owner = ? AND purpose = ?", (owner, purpose)).fetchall()
             if not versions and not self._tombstone(db, owner, purpose):
                 raise KeyNotFoundError(f"there is no {purpose} key of that owner to destroy")
@@ -211,8 +186,7 @@ class Keyring:
                 db.execute("INSERT INTO tombstones VALUES (?, ?, ?, ?)", (owner, purpose, version, clock.now()))
             db.execute("DELETE FROM keys WHERE owner = ? AND purpose = ?", (owner, purpose))
             self._sessions.clear()
-        with self.lock:
-            self._opened().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self._database.truncate_wal()
         return len(versions)
 
     def _insert(
@@ -263,53 +237,11 @@ class Keyring:
         """The additional data that a key is wrapped with: everything that says which key it is."""
         return context("secmem/wrap/v1", self._store, tenant, subject or b"", owner, purpose, version)
 
-    # ---- the connection -----------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _transaction(self, *, write: bool) -> Iterator[Connection]:
-        with self.lock:
-            db = self._opened()
-            try:
-                if write:
-                    self._database.begin(db)
-                else:
-                    db.execute("BEGIN")
-                yield db
-                db.execute("COMMIT")
-            except self._database.error as error:
-                raise self._database.translate(error, "keys.db") from None
-            finally:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-
-    def _opened(self) -> Connection:
-        if self._closed:
-            raise RuntimeError("the store is closed")
-        if self._connection is None:
-            self._connection = self._connect()
-        return self._connection
-
-    def _connect(self) -> Connection:
-        # The database's own key comes from the root; the salt need only differ between databases.
-        key = hmac.digest(self._root.bytes, context("secmem/keys.db/v1", self._store), "sha256")
-        return self._database.connect(key, self._store)
-
-    def forked(self) -> None:
-        """In the child of a fork: leave the parent's connection alone and open our own when one is needed."""
-        if self._connection is not None and not self._database.in_memory:
-            fork.leak(self._connection)
-            self._connection = None
-
     def close(self) -> None:
         """Close the database and overwrite the keys that are cached. Closing twice is harmless."""
-        with self.lock:
-            if self._closed:
-                return
-            self._closed = True
-            if self._connection is not None:
-                self._connection.close()
-            for found in self._sessions.values():
-                found.key.zero()
-                found.subject_key.zero()
-            self._sessions.clear()
-            self._root.zero()
+        self._database.close()
+        for found in self._sessions.values():
+            found.key.zero()
+            found.subject_key.zero()
+        self._sessions.clear()
+        self._root.zero()

@@ -93,6 +93,12 @@ def insert(
     return row, branch_uid
 
 
+def was_created(execute: Callable[..., Any], uid: bytes) -> bool:
+    """Whether the ledger knows that a session was begun. Reads the ledger's writes: for the rare case only."""
+    query = "SELECT 1 FROM ledger WHERE branch IS NOT NULL AND instr(entry, CAST(? AS BLOB)) > 0 LIMIT 1"
+    return execute(query, (f'"session":"{uid.hex()}"',)).fetchone() is not None
+
+
 def seal_names(subject_key: Key, tenant: bytes, session: bytes, names: Names) -> bytes:
     """The names of a session, sealed under the subject's key for this session."""
     nonce = os.urandom(12)

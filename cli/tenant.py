@@ -1,0 +1,58 @@
+"""`secmem tenant`: the tenants of a store."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from secure_memory.cli.options import Group, Settings
+from secure_memory.cli.output import json_document, on_terminal, say, table
+from secure_memory.cli.times import readable, rfc3339
+
+
+@click.group(cls=Group)
+def tenant() -> None:
+    """The tenants of a store. Each has its own keys, its own file and its own ledger.
+
+    \b
+    Example:
+      secmem tenant list --store support.secmem
+    """
+
+
+@tenant.command()
+@click.argument("name")
+@click.pass_obj
+def create(settings: Settings, name: str) -> None:
+    """Make a tenant, with its keys and its vault.
+
+    \b
+    Example:
+      secmem tenant create acme --store support.secmem
+    """
+    with settings.opened() as store:
+        made = store.tenant_create(name)
+    if settings.as_json:
+        json_document({**asdict(made), "created": rfc3339(made.created)})
+    else:
+        say(f"made tenant {made.name}")
+
+
+@tenant.command("list")
+@click.pass_obj
+def list_(settings: Settings) -> None:
+    """List the tenants, by name.
+
+    \b
+    Examples:
+      secmem tenant list --store support.secmem
+      secmem tenant list --json
+    """
+    with settings.opened() as store:
+        found = store.tenant_list()
+    if settings.as_json:
+        json_document([{**asdict(info), "created": rfc3339(info.created)} for info in found])
+    else:
+        time = readable if on_terminal() else rfc3339
+        table(("tenant", "state", "created", "uid"), [(i.name, i.state, time(i.created), i.uid) for i in found])

@@ -1,0 +1,98 @@
+"""The connection to keys.db: one of a process, one transaction at a time.
+
+The driver is not imported here: whoever opens a store says how the database is reached (`Driver`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from secure_memory import fork
+from secure_memory.errors import SecureMemoryError
+from secure_memory.keys.key import Key
+
+SCHEMA = files("secure_memory.keys").joinpath("schema.sql").read_text()
+
+Connection = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """How keys.db is reached.
+
+    `connect(key, salt)` opens it with its schema, under a key of 32 bytes and a salt of 16; `begin(connection)` begins a
+    write, waiting for other processes; `translate(error, doing)` is our error for one of the driver's, whose class is
+    `error`. An `in_memory` database is its connection, which a forked child then shares no file with and keeps.
+    """
+
+    connect: Callable[[bytes, bytes], Connection]
+    begin: Callable[[Connection], None]
+    translate: Callable[[Exception, str], SecureMemoryError]
+    error: type[Exception]
+    in_memory: bool
+
+
+class KeysDatabase:
+    """keys.db, open. Safe to use from any thread."""
+
+    def __init__(self, driver: Driver, key: Key, salt: bytes) -> None:
+        self._driver = driver
+        self._key = key
+        self._salt = salt
+        self._connection: Connection | None = driver.connect(key.bytes, salt)
+        self._closed = False
+        self.lock = threading.Lock()
+        fork.guard(self)
+
+    @contextmanager
+    def transaction(self, *, write: bool) -> Iterator[Connection]:
+        """A transaction that commits at its end and is rolled back by an error. Errors of the driver become ours."""
+        with self.lock:
+            db = self._opened()
+            try:
+                if write:
+                    self._driver.begin(db)
+                else:
+                    db.execute("BEGIN")
+                yield db
+                db.execute("COMMIT")
+            except self._driver.error as error:
+                raise self._driver.translate(error, "keys.db") from None
+            finally:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+
+    def truncate_wal(self) -> None:
+        """Leave nothing of deleted rows in the WAL."""
+        with self.lock:
+            try:
+                self._opened().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            except self._driver.error as error:
+                raise self._driver.translate(error, "keys.db") from None
+
+    def _opened(self) -> Connection:
+        if self._closed:
+            raise RuntimeError("the store is closed")
+        if self._connection is None:
+            self._connection = self._driver.connect(self._key.bytes, self._salt)
+        return self._connection
+
+    def forked(self) -> None:
+        """In the child of a fork: leave the parent's connection alone and open our own when one is needed."""
+        if self._connection is not None and not self._driver.in_memory:
+            fork.leak(self._connection)
+            self._connection = None
+
+    def close(self) -> None:
+        """Close the connection and overwrite the key. Closing twice is harmless."""
+        with self.lock:
+            if not self._closed:
+                self._closed = True
+                if self._connection is not None:
+                    self._connection.close()
+                self._key.zero()

@@ -53,7 +53,8 @@ class Settings:
         """Who asks: the user of the operating system, if nobody is named. Raises ValueError."""
         from secure_memory import Actor
 
-        return Actor(self.actor or f"user:{_user()}", self.roles, self.purpose, self.reason)
+        actor = f"user:{_user()}" if self.actor is None else self.actor
+        return Actor(actor, self.roles, self.purpose, self.reason)
 
     @contextmanager
     def opened(self, *, create: bool = False) -> Iterator[SecureStore]:
@@ -91,17 +92,18 @@ def _option(*names: str, **attributes: Any) -> click.Option:
     return click.Option(names, expose_value=False, callback=_take, **attributes)
 
 
+_PATH = click.Path(path_type=Path)
 COMMON = (
-    _option("--store", metavar="PATH", envvar="SECMEM_STORE", type=click.Path(path_type=Path), help="The store's directory [SECMEM_STORE]."),
-    _option("--key-file", metavar="PATH", type=click.Path(path_type=Path), help="The key file, instead of SECMEM_KEY or SECMEM_KEY_FILE."),
-    _option("--anchor", metavar="DIR", type=click.Path(path_type=Path), help="Where the anchors are [SECMEM_ANCHOR]."),
+    _option("--store", type=_PATH, envvar="SECMEM_STORE", help="The store's directory [SECMEM_STORE]."),
+    _option("--key-file", type=_PATH, help="The key file, instead of SECMEM_KEY or SECMEM_KEY_FILE."),
+    _option("--anchor", metavar="DIR", type=_PATH, help="Where the anchors are [SECMEM_ANCHOR]."),
     _option("--anchor-required", is_flag=True, help="Refuse to work without anchors."),
     _option("--actor", metavar="ID", help="Who asks; the user of the operating system, if left out."),
     _option("--role", "roles", metavar="NAME", multiple=True, help="A role of the actor. Can be repeated."),
     _option("--purpose", metavar="TEXT", help="The declared purpose, for the ledger."),
     _option("--reason", metavar="TEXT", help="Why, in your words, for the ledger."),
     _option("--json", "as_json", is_flag=True, help="Print JSON; errors too, on standard error."),
-)  # fmt: skip
+)
 
 
 class _Told(click.Command):
@@ -137,6 +139,8 @@ class Group(_Told, click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Show the help where nothing is asked for. It is a usage error nevertheless: a script meant something else."""
         if not args and not ctx.resilient_parsing:
+            if ctx.find_root().ensure_object(Settings).as_json:
+                raise BadUsage("missing command", f"`{ctx.command_path} --help` shows what there is")
             click.echo(ctx.get_help(), err=True)
             ctx.exit(2)
         return super().parse_args(ctx, args)

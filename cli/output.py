@@ -31,6 +31,9 @@ _STYLES = {"ok": "green", "warn": "yellow", "denied": "yellow", "missing": "yell
     ("fail", "failed", "unreadable"), "bold red"
 )
 _STYLED = {"outcome", "state", "anchor"}
+"""Columns in which the words above are colored."""
+_WHOLE = {"time", "created", "last activity", "action", "outcome", "state"}
+"""Columns whose words are never folded, however narrow the terminal is."""
 
 
 def no_color() -> bool:
@@ -48,9 +51,9 @@ def visible(text: str, *, keep: str = "") -> str:
     return _UNSAFE.sub(lambda m: m[0] if m[0] in keep else m[0].encode("unicode_escape").decode(), text)
 
 
-def say(text: str, *, err: bool = False, **style: Any) -> None:
+def say(text: str, *, err: bool = False, keep: str = "", **style: Any) -> None:
     """Print one line, styled where it is a terminal that wants it."""
-    click.echo(click.style(visible(text), **style), err=err, color=False if no_color() else None)
+    click.echo(click.style(visible(text, keep=keep), **style), err=err, color=False if no_color() else None)
 
 
 def note(text: str) -> None:
@@ -77,13 +80,30 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
     texts = [list(columns), *([_text(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     for line in texts:
-        click.echo(aligned(line, widths, "\t"))
+        click.echo(_aligned(line, widths, "\t"))
 
 
-def aligned(texts: Sequence[str], widths: Sequence[int], between: str) -> str:
-    """One line, each text as wide as its column. The last is left as it is."""
-    padded = [text.ljust(width) for text, width in zip(texts[:-1], widths, strict=False)]
-    return between.join([*padded, texts[-1]])
+class Lines:
+    """A table whose rows come one by one: its columns are as wide as they are told to be, or wider."""
+
+    def __init__(self, columns: Sequence[str], widths: Sequence[int]) -> None:
+        self._columns = columns
+        self._widths = widths
+        self._between = "  " if on_terminal() else "\t"
+
+    def header(self) -> None:
+        """Print the names of the columns."""
+        say(_aligned(self._columns, self._widths, self._between), keep="\t", bold=True)
+
+    def row(self, cells: Sequence[Cell]) -> None:
+        """Print one row."""
+        click.echo(_aligned([_text(cell) for cell in cells], self._widths, self._between))
+
+
+def _aligned(texts: Sequence[str], widths: Sequence[int], between: str) -> str:
+    """One line, each text as wide as its column, but for the last."""
+    padded = [text.ljust(width) for text, width in zip(texts, widths, strict=True)]
+    return between.join([*padded[:-1], texts[-1]])
 
 
 def _text(cell: Cell) -> str:
@@ -91,25 +111,27 @@ def _text(cell: Cell) -> str:
 
 
 def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    view = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    out = console()
+    gap = 2 if out.width >= 100 else 1
+    view = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
+    texts = [[_text(cell) for cell in row] for row in rows]
     for number, name in enumerate(columns):
         numbers = bool(rows) and all(isinstance(row[number], int | None) for row in rows)
-        view.add_column(name, justify="right" if numbers else "left", overflow="fold")
-    for row in rows:
-        texts = [_text(cell) for cell in row]
-        styles = [_STYLES.get(text, "") if name in _STYLED else "" for name, text in zip(columns, texts, strict=True)]
-        view.add_row(*map(Text, texts, styles))
-    console().print(view)
+        words = [word for text in (name, *(line[number] for line in texts)) for word in text.split()]
+        longest = max(map(len, words), default=0)
+        least = longest if numbers or name in _WHOLE else min(longest, 8)
+        view.add_column(name, justify="right" if numbers else "left", overflow="fold", min_width=least)
+    for line in texts:
+        styles = [_STYLES.get(text, "") if name in _STYLED else "" for name, text in zip(columns, line, strict=True)]
+        view.add_row(*map(Text, line, styles))
+    out.print(view, crop=False)  # on a terminal too narrow for it the terminal wraps it: no value is ever cut
 
 
 def console(*, err: bool = False) -> Any:
     """A rich console that interprets nothing, and has no color where none is wanted."""
     from rich.console import Console
 
-    return Console(
-        stderr=err, markup=False, emoji=False, highlight=False, color_system=None if no_color() else "auto"
-    )
+    return Console(stderr=err, markup=False, emoji=False, highlight=False, color_system=None if no_color() else "auto")

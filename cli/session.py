@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 
+from secure_memory import clock
 from secure_memory.cli.options import Group, Settings
-from secure_memory.cli.output import json_document, note, on_terminal, say, table, visible
-from secure_memory.cli.times import readable, rfc3339
+from secure_memory.cli.output import json_document, note, say, table, visible
+from secure_memory.cli.times import shown
 
 _TENANT = click.option("--tenant", default="default", show_default=True, help="The tenant whose sessions.")
 _COLORS = {"user": "green", "assistant": "blue", "system": "magenta", "developer": "magenta"}
@@ -45,15 +46,14 @@ def list_(settings: Settings, tenant: str, limit: int) -> None:
     if settings.as_json:
         json_document(
             [
-                {**asdict(i), "created": rfc3339(i.created), "last_activity": rfc3339(i.last_activity)}  #
+                {**asdict(i), "created": clock.rfc3339(i.created), "last_activity": clock.rfc3339(i.last_activity)}  #
                 for i in found
             ]
         )
         return
-    time = readable if on_terminal() else rfc3339
     table(
         ("session", "subject", "items", "turns", "created", "last activity"),
-        [(i.name or i.uid, i.subject, i.items, i.turns, time(i.created), time(i.last_activity)) for i in found],
+        [(i.name or i.uid, i.subject, i.items, i.turns, shown(i.created), shown(i.last_activity)) for i in found],
     )
     if limit and len(found) == limit:
         note(f"the newest {limit}; --limit 0 shows all")

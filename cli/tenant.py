@@ -6,9 +6,10 @@ from dataclasses import asdict
 
 import click
 
+from secure_memory import clock
 from secure_memory.cli.options import Group, Settings
-from secure_memory.cli.output import json_document, on_terminal, say, table
-from secure_memory.cli.times import readable, rfc3339
+from secure_memory.cli.output import json_document, say, table
+from secure_memory.cli.times import shown
 
 
 @click.group(cls=Group)
@@ -34,7 +35,7 @@ def create(settings: Settings, name: str) -> None:
     with settings.opened() as store:
         made = store.tenant_create(name)
     if settings.as_json:
-        json_document({**asdict(made), "created": rfc3339(made.created)})
+        json_document({**asdict(made), "created": clock.rfc3339(made.created)})
     else:
         say(f"made tenant {made.name}")
 
@@ -52,7 +53,6 @@ def list_(settings: Settings) -> None:
     with settings.opened() as store:
         found = store.tenant_list()
     if settings.as_json:
-        json_document([{**asdict(info), "created": rfc3339(info.created)} for info in found])
+        json_document([{**asdict(info), "created": clock.rfc3339(info.created)} for info in found])
     else:
-        time = readable if on_terminal() else rfc3339
-        table(("tenant", "state", "created", "uid"), [(i.name, i.state, time(i.created), i.uid) for i in found])
+        table(("tenant", "state", "created", "uid"), [(i.name, i.state, shown(i.created), i.uid) for i in found])

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
 
 import click
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_AGO = re.compile(r"([0-9]+)([smhdw])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+from secure_memory import clock
+from secure_memory.cli.output import on_terminal
+
+if TYPE_CHECKING:
+    _Microseconds = click.ParamType[int]
+else:
+    _Microseconds = click.ParamType  # generic for type checkers only: click 8.1 has no such parameter
+
+_AGO = re.compile(r"([0-9]{1,9})([smhdw])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
-class Time(click.ParamType):
+class Time(_Microseconds):
     """A time: RFC 3339, a date (its first moment), or how long ago. Without an offset it is UTC."""
 
     name = "time"
@@ -21,32 +28,16 @@ class Time(click.ParamType):
         """The time in microseconds. Fails as a usage error."""
         if isinstance(value, int):
             return value
+        if ago := _AGO.fullmatch(value):
+            return clock.now() - int(ago[1]) * _SECONDS[ago[2]] * 1_000_000
         try:
-            return _microseconds(_moment(value))
-        except (ValueError, OverflowError):  # Overflow: before the year 1 or after 9999, where datetime ends
-            self.fail(
-                f"{value!r} is no time: write 2026-11-22, 2026-11-22T03:00:00Z, or how long ago: 30m, 24h, 7d",
-                param,
-                ctx,
-            )
+            return clock.parse(value)
+        except ValueError:
+            hint = "write 2026-11-22, 2026-11-22T03:00:00Z, or how long ago: 30m, 24h, 7d"
+            self.fail(f"{value!r} is no time: {hint}", param, ctx)
 
 
-def _moment(text: str) -> datetime:
-    if ago := _AGO.fullmatch(text):
-        return datetime.now(timezone.utc) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-    moment = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-
-
-def _microseconds(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(microseconds=1)
-
-
-def rfc3339(us: int) -> str:
-    """RFC 3339 with microseconds, for programs: ``2026-11-22T03:00:00.000000Z``."""
-    return (_EPOCH + timedelta(microseconds=us)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def readable(us: int) -> str:
-    """To the second, for people: ``2026-11-22 03:00:00Z``."""
-    return (_EPOCH + timedelta(microseconds=us)).strftime("%Y-%m-%d %H:%M:%SZ")
+def shown(us: int) -> str:
+    """A time in a table: to the second where a person looks (``2026-11-22 03:00:00Z``), else RFC 3339 in full."""
+    full = clock.rfc3339(us)
+    return f"{full[:10]} {full[11:19]}Z" if on_terminal() else full

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -64,9 +64,9 @@ _acting: ContextVar[Actor | None] = ContextVar("secure_memory_actor", default=No
 def acting_as(actor: Actor | str, **fields: Any) -> Iterator[Actor]:
     """Everything inside the block is asked by `actor`, in this task or thread: ``with acting_as("user:maria"): ...``.
 
-    A plain string is an id; `fields` are the other fields of `Actor`. Raises ValueError as `Actor` does.
+    A plain string is an id; `fields` are fields of `Actor` that it is to have besides. Raises ValueError as `Actor` does.
     """
-    who = Actor(actor, **fields) if isinstance(actor, str) else as_actor(actor)
+    who = replace(as_actor(actor), **fields)
     token = _acting.set(who)
     try:
         yield who

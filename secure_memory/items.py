@@ -66,13 +66,11 @@ def tool_of(item: Mapping[str, Any]) -> str:
         return _label(".".join(str(part) for part in (item.get("server_label"), item.get("name")) if part))
     if type_ in ("tool_search_call", "tool_search_output"):
         return "tool_search"
-    if type_ in _TOOL_NAMED_BY_TYPE:
-        return str(type_)
-    name, namespace = item.get("name"), item.get("namespace")
-    if name is None:
-        return ""
+    if isinstance(type_, str) and type_ in _TOOL_NAMED_BY_TYPE:
+        return type_
+    name, namespace = (str(item[key]) if item.get(key) is not None else "" for key in ("name", "namespace"))
     # A namespace equal to the name is synthetic (`agents/_tool_identity.py`).
-    return _label(f"{namespace}.{name}" if namespace and namespace != name else str(name))
+    return _label(f"{namespace}.{name}" if name and namespace and namespace != name else name)
 
 
 def _label(text: str) -> str:

@@ -96,8 +96,10 @@ class Database:
                 connection.execute("COMMIT")
             finally:
                 sqlcipher.rollback(connection)
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if isinstance(error, sqlcipher.DriverError):
+                raise sqlcipher.translate(error, self.where()) from None
             raise
         self.connection = connection
         self.move_anchor(durable=gap is not None)

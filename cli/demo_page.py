@@ -26,6 +26,11 @@ class Page:
         utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
         self._marks = ("✓ ", "✗ ") if utf8 else ("ok: ", "FAILED: ")
 
+    def title(self, text: str) -> None:
+        """Say what this is."""
+        say(text, bold=True)
+        self.gap()
+
     def heading(self, text: str) -> None:
         """Begin a section."""
         say("")

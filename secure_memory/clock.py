@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -20,8 +21,13 @@ def now() -> int:
 def rfc3339(us: int) -> str:
     """RFC 3339 text of a time in microseconds: ``2026-11-22T03:00:00.000000Z``."""
     seconds, micros = divmod(us, 1_000_000)
+    return f"{_to_the_second(seconds)}.{micros:06d}Z"
+
+
+@lru_cache(maxsize=16)  # many entries are written in one second
+def _to_the_second(seconds: int) -> str:
     t = time.gmtime(seconds)
-    return f"{t[0]:04d}-{t[1]:02d}-{t[2]:02d}T{t[3]:02d}:{t[4]:02d}:{t[5]:02d}.{micros:06d}Z"
+    return f"{t[0]:04d}-{t[1]:02d}-{t[2]:02d}T{t[3]:02d}:{t[4]:02d}:{t[5]:02d}"
 
 
 def parse(text: str) -> int:

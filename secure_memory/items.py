@@ -8,7 +8,6 @@ give back.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,11 +30,10 @@ _KINDS = {
     "mcp_approval_response": "approval",
 }
 
-# What orjson does not read as `json` does: integers past 64 bits (they would become floats), NaN and the infinities,
-# and lone surrogates. A false alarm only costs the slower reader.
-_NOT_FOR_ORJSON = re.compile(rb"[0-9]{18}|NaN|Infinity|\\u[dD][89a-fA-F]")
 _EXACT = b" "
 """A leading space, which JSON allows, marks a text that only the standard library reads exactly."""
+_ORJSON = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def kind_of(item: Mapping[str, Any]) -> str:
@@ -84,7 +82,11 @@ def starts_turn(item: Mapping[str, Any]) -> bool:
 
 
 def dump(item: object) -> bytes:
-    """The item's JSON, exactly as given. Raises SerializationError where it is not a JSON object."""
+    """The item's JSON, exactly as given. Raises SerializationError where it is not a JSON object.
+
+    By orjson where that gives the same item back, which it does for nearly all; else by the standard library, as the SDK
+    does it: integers past 64 bits, NaN, lone surrogates, keys that are no text, tuples, what is nested very deep.
+    """
     if not isinstance(item, Mapping):
         raise SerializationError(
             f"an item must be a JSON object (a dict), not {type(item).__name__}",
@@ -92,39 +94,36 @@ def dump(item: object) -> bytes:
         )
     plain = item if isinstance(item, dict) else dict(item)
     try:
-        text = json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+        data = orjson.dumps(plain, option=_ORJSON)
+        if orjson.loads(data) == plain:
+            return data
+    except (orjson.JSONEncodeError, orjson.JSONDecodeError, RecursionError):
+        pass  # what the standard library makes of it is decided below
+    try:
+        text = _encode(plain)
         try:
-            data = text.encode()
+            return _EXACT + text.encode()
         except UnicodeEncodeError:  # lone surrogates: escape them, as the SDK does
-            data = json.dumps(plain, separators=(",", ":")).encode()
+            return _EXACT + json.dumps(plain, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError) as error:
         # The driver's or the value's own words could hold content: only the error's type is told.
         raise SerializationError(
             f"an item could not be written as JSON ({type(error).__name__})",
             hint="use plain dicts, lists, strings, numbers, booleans and None; model_dump() pydantic objects first",
         ) from None
-    return _EXACT + data if _NOT_FOR_ORJSON.search(data) else data
 
 
 def load(data: bytes) -> Item:
     """The item of a JSON text that `dump` made."""
     item: Item
-    if data[:1] != _EXACT:
-        try:
-            item = orjson.loads(data)
-            return item
-        except orjson.JSONDecodeError:  # nested deeper than orjson goes
-            pass
-    item = json.loads(data)
+    item = json.loads(data) if data[:1] == _EXACT else orjson.loads(data)
     return item
 
 
 def load_all(texts: Sequence[bytes]) -> list[Item]:
     """The items of many texts: one parse where orjson reads all of them exactly."""
-    if not any(text[:1] == _EXACT for text in texts):
-        try:
-            items: list[Item] = orjson.loads(b"[" + b",".join(texts) + b"]")
-            return items
-        except orjson.JSONDecodeError:  # one is nested deeper than orjson goes
-            pass
-    return [load(text) for text in texts]
+    joined = b",".join(texts)
+    if joined[:1] == _EXACT or b", " in joined and any(text[:1] == _EXACT for text in texts):
+        return [load(text) for text in texts]
+    items: list[Item] = orjson.loads(b"[" + joined + b"]")
+    return items

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -262,6 +262,7 @@ def _newest(fd: int) -> _Slot | None:
     return first or second
 
 
+@lru_cache(maxsize=64)  # of two slots, one is mostly what it was
 def _parse(number: int, slot: bytes) -> _Slot | None:
     body, checksum = slot[: _BODY.size], slot[_BODY.size :]
     if sha256(body).digest() != checksum or not body.startswith(_MAGIC):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from hashlib import sha256
 
-_PLACE = struct.Struct(">QQ")
+_PLACE = struct.Struct(">QQ").pack
 
 
 def first(branch_uid: bytes) -> bytes:
@@ -20,4 +20,4 @@ def first(branch_uid: bytes) -> bytes:
 
 def follow(link: bytes, position: int, turn: int, uid: bytes) -> bytes:
     """The link of the item `uid` at `position`, in `turn`, after `link` (32 bytes)."""
-    return sha256(b"\x02" + link + _PLACE.pack(position, turn) + uid).digest()
+    return sha256(b"\x02%b%b%b" % (link, _PLACE(position, turn), uid)).digest()

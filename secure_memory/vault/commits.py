@@ -54,6 +54,7 @@ class Operation(Generic[T, R]):
     fields: Mapping[str, Any]
     outcome: Any = None
     error: BaseException | None = None
+    settled: bool = False
     _future: Any = None
     _loop: asyncio.AbstractEventLoop | None = field(default=None)
 
@@ -81,23 +82,20 @@ async def perform(target: Target, operation: Operation[T, R], *, here: bool = Fa
     """Run an operation and wait for its outcome without holding up the event loop; `here` allows `run_now`."""
     if here and target.run_now(operation):
         return operation.result()
-    operation._loop = asyncio.get_running_loop()
-    operation._future = operation._loop.create_future()
+    loop = operation._loop = asyncio.get_running_loop()
+    operation._future = loop.create_future()
     target.submit(operation)
-    await settled(operation._future)
-    return operation.result()
-
-
-async def settled(future: asyncio.Future[Any]) -> None:
-    """Wait until `future` is done whatever happens to the caller; a cancellation is raised afterwards."""
     cancelled: asyncio.CancelledError | None = None
-    while not future.done():
+    while not operation.settled:
         try:
-            await asyncio.wait({future})
+            await operation._future
         except asyncio.CancelledError as error:
+            # The cancellation took the future with it: wait for the outcome on another one.
             cancelled = cancelled or error
+            operation._future = loop.create_future()
     if cancelled is not None:
         raise cancelled
+    return operation.result()
 
 
 def perform_blocking(target: Target, operation: Operation[T, R]) -> R:
@@ -112,24 +110,26 @@ def perform_blocking(target: Target, operation: Operation[T, R]) -> R:
 
 def deliver(operations: list[Operation[Any, Any]]) -> None:
     """Wake the callers of finished operations: one call into each event loop, however many wait there."""
-    loops: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    loops: dict[asyncio.AbstractEventLoop, list[Operation[Any, Any]]] = {}
     for operation in operations:
         if operation._loop is not None:
-            loops.setdefault(operation._loop, []).append(operation._future)
+            loops.setdefault(operation._loop, []).append(operation)
         else:
             operation._future.set_result(None)
-    for loop, futures in loops.items():
+    for loop, waiting in loops.items():
         try:
-            loop.call_soon_threadsafe(_resolve, futures)
+            loop.call_soon_threadsafe(_settle, waiting)
         except RuntimeError:
             # The loop was closed while its operation was under way: nobody is left who could be told.
             continue
 
 
-def _resolve(futures: list[asyncio.Future[None]]) -> None:
-    for future in futures:
-        if not future.done():
-            future.set_result(None)
+def _settle(operations: list[Operation[Any, Any]]) -> None:
+    """In the event loop, where a waiting task may have been cancelled meanwhile."""
+    for operation in operations:
+        operation.settled = True
+        if not operation._future.done():
+            operation._future.set_result(None)
 
 
 class Workers:

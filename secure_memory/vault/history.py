@@ -47,10 +47,6 @@ class ItemRow(NamedTuple):
         """The item's position in its branch, from 1."""
         return self.id % SPAN
 
-    def place(self, tenant: bytes, session: bytes) -> Place:
-        """What the sealed item is bound to."""
-        return Place(tenant, session, self.uid, self.kind, self.role, self.tool, self.created)
-
 
 class NewItem(NamedTuple):
     """A sealed item on its way in: its place, whether a turn starts with it, its sealed bytes."""
@@ -116,13 +112,12 @@ def prove(items: Sequence[ItemRow], branch: int, after: int, link: bytes, head: 
     """
     position = after
     expected = branch * SPAN + after
+    follow = chain.follow
     for row in items:
         position += 1
         expected += 1
-        if row[0] != expected:
-            raise _tampered(position)
-        link = chain.follow(link, position, row[1], row[2])
-        if link != row[3]:
+        link = follow(link, position, row[1], row[2])
+        if link != row[3] or row[0] != expected:
             raise _tampered(position)
     if position != head.position or link != head.link:
         raise _tampered(min(position, head.position) + (position != head.position))
@@ -133,7 +128,8 @@ def unsealed(items: Sequence[ItemRow], aead: AESGCM, tenant: bytes, session: byt
     texts: list[bytes] = []
     try:
         for row in items:
-            texts.append(unseal(aead, row.place(tenant, session), row.sealed))
+            _, _, uid, _, kind, role, tool, created, sealed = row
+            texts.append(unseal(aead, Place(tenant, session, uid, kind, role, tool, created), sealed))
     except TamperedError:
         raise _tampered(items[len(texts)].position) from None
     return texts

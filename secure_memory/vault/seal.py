@@ -12,6 +12,7 @@ A nonce is random, 96 bits: with at most 2^32 items under one session key the ch
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -21,8 +22,9 @@ from secure_memory.errors import TamperedError
 
 VERSION = 1
 _HEADER = struct.Struct(">BH12s")
-_LABELS = struct.Struct(">I14sI16sI16sI16s")
-_LENGTH = struct.Struct(">I")
+_UIDS = struct.Struct(">I14sI16sI16sI16s").pack
+_CREATED = struct.Struct(">IQ").pack
+_SHORTEST = _HEADER.size + 16
 
 
 class Place(NamedTuple):
@@ -39,20 +41,15 @@ class Place(NamedTuple):
 
 def associated_data(place: Place) -> bytes:
     """The length-prefixed encoding of a place: no two places have the same bytes."""
-    kind, role, tool = place.kind.encode(), place.role.encode(), place.tool.encode()
-    return b"".join(
-        (
-            _LABELS.pack(14, b"secmem/item/v1", 16, place.tenant, 16, place.session, 16, place.uid),
-            _LENGTH.pack(len(kind)),
-            kind,
-            _LENGTH.pack(len(role)),
-            role,
-            _LENGTH.pack(len(tool)),
-            tool,
-            b"\x00\x00\x00\x08",
-            place.created.to_bytes(8, "big"),
-        )
-    )
+    tenant, session, uid, kind, role, tool, created = place
+    uids = _UIDS(14, b"secmem/item/v1", 16, tenant, 16, session, 16, uid)
+    return uids + _labels(kind, role, tool) + _CREATED(8, created)
+
+
+@lru_cache(maxsize=1024)  # most items share a few of them
+def _labels(*labels: str) -> bytes:
+    encoded = [label.encode() for label in labels]
+    return b"".join(part for label in encoded for part in (len(label).to_bytes(4, "big"), label))
 
 
 def seal(aead: AESGCM, key_version: int, nonce: bytes, place: Place, data: bytes) -> bytes:
@@ -62,7 +59,7 @@ def seal(aead: AESGCM, key_version: int, nonce: bytes, place: Place, data: bytes
 
 def unseal(aead: AESGCM, place: Place, sealed: bytes) -> bytes:
     """The item's JSON. Raises TamperedError where it is not what was sealed for this place."""
-    if len(sealed) < 31 or sealed[0] != VERSION:
+    if len(sealed) < _SHORTEST or sealed[0] != VERSION:
         raise TamperedError("a sealed item has an unknown format")
     try:
         return aead.decrypt(sealed[3:15], sealed[15:], associated_data(place))

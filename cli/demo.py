@@ -12,21 +12,18 @@ import os
 import tempfile
 import time
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from secure_memory import SecureMemoryError, SecureStore, TamperedError, acting_as
-from secure_memory.cli.demo_checks import copy_store, flip_byte, search, verify_copy
+from secure_memory.cli.demo_checks import copy_store, fault_in_copy, flip_byte, read, search, verify
 from secure_memory.cli.demo_page import Page
-from secure_memory.cli.demo_story import WORDS, Day, DayFailedError, Place, Turn, play
+from secure_memory.cli.demo_story import AGENT, PURPOSE, TENANT, WORDS, Day, DayFailedError, Place, Turn, play
 from secure_memory.cli.options import BadUsage, Settings
 from secure_memory.cli.output import table
-
-TENANT, AGENT, PURPOSE = "acme", "agent:support-desk", "customer-support"
-"""As the support desk has them. It isn't asked: that would import `agents`, which costs a second."""
 
 
 @click.command()
@@ -53,15 +50,16 @@ def demo(*, live: bool, keep: Path | None) -> None:
         keep.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     page, started = Page(), time.monotonic()
-    kept = nullcontext(str(keep)) if keep else tempfile.TemporaryDirectory(prefix="secmem-demo-")
+    kept: AbstractContextManager[str] = nullcontext(str(keep))
+    if keep is None:
+        kept = tempfile.TemporaryDirectory(prefix="secmem-demo-")
     with kept as directory, acting_as(Settings().who()):
         place = Place(Path(directory).absolute())
         try:
             tell(page, place, live=live)
-        except DayFailedError as error:
-            page.claim(f"the day came to a good end: {error}", holds=False)
-        except SecureMemoryError as error:
-            page.claim(f"no error came up: {type(error).__name__}: {error}", holds=False)
+        except (DayFailedError, SecureMemoryError) as error:
+            page.spoken("error", f"{type(error).__name__}: {error}")
+            page.claim("everything went as it should", holds=False)
         what_next(page, place if keep else None)
     page.gap()
     seconds = time.monotonic() - started
@@ -107,10 +105,11 @@ def reported(page: Page, day: Day) -> str:
     (turn,) = day.turns
     dialogue(page, turn)
     ticket = turn.ticket or "(no ticket)"
-    page.claim(f"the agent called a real tool, which drew the number {ticket} at random", holds=turn.ticket is not None)
     page.claim(
-        f"process {day.process} has ended: what was said is in the store's files, and nowhere else",
-        holds=not runs(day.process),
+        f"the agent called a tool, and gave Anna the number that it drew at random: {ticket}", holds=ticket in turn.answer
+    )
+    page.claim(
+        f"process {day.process} has ended: the next one has nothing but the store's files", holds=not runs(day.process)
     )
     return ticket
 
@@ -121,7 +120,7 @@ def remembered(page: Page, one: Day, two: Day, ticket: str) -> None:
     dialogue(page, turn)
     count = len(turn.remembered)
     page.claim(
-        f"process {two.process} is a new one, and its model was given {count} items of day one by the memory",
+        f"process {two.process} is a new one, and the memory gave its model {count} items of day one",
         holds=two.process != one.process and count > 0,
     )
     page.claim(
@@ -135,7 +134,7 @@ def stayed_apart(page: Page, turn: Turn, ticket: str) -> None:
     dialogue(page, turn)
     known = json.dumps([turn.given, turn.calls, turn.answer])
     page.claim(
-        "all that the model was given for Ben is what Ben said: no word of Anna's, no ticket of hers",
+        "the memory gave the model nothing for Ben: no item, no word of Anna's, no ticket of hers",
         holds=not turn.remembered and not any(word in known for word in (*WORDS, ticket)),
     )
 
@@ -179,7 +178,7 @@ def recorded(page: Page, store: SecureStore, turns: list[Turn], words: tuple[str
                 record.entry.actor,
                 record.entry.purpose,
                 record.entry.action,
-                record.session_name,
+                record.session_name or ("(none yet)" if record.entry.action == "session.read" else None),
                 record.entry.items,
             )
             for record in records
@@ -194,7 +193,7 @@ def recorded(page: Page, store: SecureStore, turns: list[Turn], words: tuple[str
     )
     entries = json.dumps([asdict(record.entry) for record in records], default=bytes.hex)
     page.claim(
-        "no entry holds a word that was said; the names are looked up for you, who have the key",
+        "no entry holds a word of what was said; names are looked up for the reader, who has the key",
         holds=not any(word in entries for word in words),
     )
 
@@ -202,8 +201,8 @@ def recorded(page: Page, store: SecureStore, turns: list[Turn], words: tuple[str
 def verified(page: Page, store: SecureStore) -> None:
     """The whole check passes."""
     page.paragraph(
-        "Every entry, hash and item is computed anew and compared. The anchor, kept outside the store, remembers the newest "
-        "state: an older copy put in its place would not pass. The store's own ledger, (system), is checked as well."
+        "Every hash is computed anew, every item opened. The anchor is kept outside the store and knows the newest state, so "
+        "that an older copy in its place is noticed, too. (system) is the ledger of the store itself."
     )
     page.gap()
     reports = store.audit_verify()
@@ -213,29 +212,29 @@ def verified(page: Page, store: SecureStore) -> None:
     )
     page.gap()
     page.claim(
-        f"{sum(report.entries for report in reports)} entries and {sum(report.items for report in reports)} items are "
-        "what was written, and the newest there is",
+        f"all {sum(report.entries for report in reports)} entries and {sum(report.items for report in reports)} items are "
+        "what was written, up to the newest",
         holds=all(report.anchor == "ok" and report.entries for report in reports),
     )
 
 
 def tampered(page: Page, place: Place) -> None:
-    """The whole check fails on a copy with one flipped byte."""
+    """The whole check fails on a copy with one flipped byte, and so does a read."""
     copy_store(place)
-    untouched = verify_copy(place)
+    untouched = fault_in_copy(place, verify)
     flip = flip_byte(place.copy)
     page.paragraph(
-        f"In a copy of the store, byte {flip.offset:,} of {flip.file.name[:8]}....db is changed from {flip.before:#04x} to "
-        f"{flip.after:#04x}. The check is run before and after that."
+        f"In a copy of the store, byte {flip.offset:,} of {flip.size:,} in Acme's vault is changed from {flip.before:#04x} to "
+        f"{flip.after:#04x}. The check is run before and after."
     )
-    error = verify_copy(place)
-    if error is not None:
-        page.gap()
-        page.spoken("error", f"{type(error).__name__}: {error}")
-        page.spoken("hint", str(error.hint))
+    found, refused = fault_in_copy(place, verify), fault_in_copy(place, read)
     page.gap()
-    page.claim("before: the copy passes", holds=untouched is None)
-    page.claim("after: it fails with a TamperedError, and nothing of it is served", holds=isinstance(error, TamperedError))
+    page.spoken("error", f"{type(found).__name__}: {found}")
+    page.spoken("hint", f"{getattr(found, 'hint', None)}")
+    page.gap()
+    page.claim("before, the copy passes", holds=untouched is None)
+    page.claim("after, the check fails with a TamperedError", holds=isinstance(found, TamperedError))
+    page.claim("to read Anna's conversation fails, too: nothing doubtful is served", holds=refused is not None)
 
 
 def what_next(page: Page, kept: Place | None) -> None:
@@ -244,8 +243,8 @@ def what_next(page: Page, kept: Place | None) -> None:
     page.paragraph("Change one line of your own agent:")
     page.line('    session = SQLiteSession("user_123", "support.db")        # before')
     page.line('    session = SecureSession("user_123", "support.secmem")    # from secure_memory import SecureSession')
-    page.paragraph("Read the desk that you just saw: python -m secure_memory.examples.support_desk runs it alone.")
-    page.paragraph("See what else there is: secmem --help")
+    page.paragraph("Try the desk that you just saw:  python -m secure_memory.examples.support_desk")
+    page.paragraph("See what else there is:          secmem --help")
     if kept is not None:
         page.gap()
         page.paragraph("The files were kept. To look around in them:")

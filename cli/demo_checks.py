@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from secure_memory import IntegrityError, SecureStore
-from secure_memory.cli.demo_story import Place
+from secure_memory.cli.demo_story import ANNA, TENANT, Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,9 @@ def search(directories: Iterable[Path], words: Iterable[str]) -> Search:
 
 @dataclass(frozen=True, slots=True)
 class Flip:
-    """A byte that was changed: where, and what it was and is."""
+    """A byte that was changed: where in a file of `size` bytes, and what it was and is."""
 
-    file: Path
+    size: int
     offset: int
     before: int
     after: int
@@ -57,7 +57,7 @@ def flip_byte(store: Path) -> Flip:
     offset = len(data) - 2048
     before, data[offset] = data[offset], data[offset] ^ 0xFF
     file.write_bytes(data)
-    return Flip(file, offset, before, data[offset])
+    return Flip(len(data), offset, before, data[offset])
 
 
 def copy_store(place: Place) -> None:
@@ -65,15 +65,25 @@ def copy_store(place: Place) -> None:
     shutil.copytree(place.store, place.copy)
 
 
-def verify_copy(place: Place) -> IntegrityError | None:
-    """What a whole check of the copy finds; None where it passes."""
+def fault_in_copy(place: Place, use: Callable[[SecureStore], None]) -> IntegrityError | None:
+    """What is found to be wrong when the copy is opened and used; None where nothing is."""
     try:
-        # The copy has no anchors yet. That is a warning elsewhere, and here what has to be.
+        # The copy has no anchors yet. Elsewhere that deserves a warning.
         with _quiet(), SecureStore.open(place.copy, keys=place.key, anchor=place.anchors) as store:
-            store.audit_verify()
+            use(store)
     except IntegrityError as error:
         return error
     return None
+
+
+def verify(store: SecureStore) -> None:
+    """Check all of it."""
+    store.audit_verify()
+
+
+def read(store: SecureStore) -> None:
+    """Read Anna's conversation."""
+    store.session_show(ANNA, tenant=TENANT)
 
 
 @contextmanager

@@ -23,7 +23,9 @@ DAYS = {
     ),
 }
 """Who says what, by day."""
-WORDS = ("Anna Lindqvist", "charged twice", "88-1207", "support-anna")
+TENANT, AGENT, PURPOSE, ANNA = "acme", "agent:support-desk", "customer-support", "support-anna"
+"""As the support desk has them. It isn't asked for them, since to import it is to import `agents`: a second."""
+WORDS = ("Anna Lindqvist", "charged twice", "88-1207", ANNA)
 """What only Anna and the support desk may know: her words, and the name of her conversation."""
 DAY_SECONDS = 300
 """How long a day may take: a second or two, unless a model far away has to think."""
@@ -32,7 +34,7 @@ TICKET = re.compile(r"T-\d{6}")
 
 
 class DayFailedError(Exception):
-    """A day's process did not come to a good end; says what it wrote."""
+    """A day's process did not come to a good end: says what it wrote last, and all of it with SECMEM_DEBUG."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,8 @@ def play(day: str, place: Place, *, live: bool) -> Day:
     except subprocess.TimeoutExpired:
         raise DayFailedError(f"it did not end within {DAY_SECONDS} s") from None
     if done.returncode:
-        raise DayFailedError(done.stderr.strip() or f"it ended with status {done.returncode}")
+        told = done.stderr.strip() or f"status {done.returncode}"
+        raise DayFailedError(told if os.environ.get("SECMEM_DEBUG") else told.splitlines()[-1])
     report = json.loads(done.stdout)
     turns = [Turn(**{**turn, "calls": [(tool, output) for tool, output in turn["calls"]]}) for turn in report["turns"]]
     return Day(report["process"], turns)

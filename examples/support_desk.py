@@ -112,9 +112,7 @@ class SupportDesk:
         case = Case(session, self._session(f"tickets-{customer}", customer))
         # The SDK's tracing sends every conversation to OpenAI's dashboard, a copy that no key of yours protects.
         config = RunConfig(tracing_disabled=True)
-        result = await Runner.run(
-            self.agent, message, context=case, session=session, hooks=self._hooks, run_config=config
-        )
+        result = await Runner.run(self.agent, message, context=case, session=session, hooks=self._hooks, run_config=config)
         return str(result.final_output)
 
     async def get_session_length(self, customer: str) -> int:

@@ -97,9 +97,13 @@ class SharedStore:
         )
         # Two threads may come here at once: the first one's stays, and the other's has no connection yet.
         tenant = self._tenants.setdefault(keys.name, Tenant(keys, vault))
+        database = tenant.vault.database
         if keys.state == "creating":
-            tenant.vault.database.create({**asking(None), **first_entry})
+            database.create({**asking(None), **first_entry})
             self.keyring.activate_tenant(keys.uid)
+        else:
+            with database.lock:
+                database.open()  # here, where waiting for a disk is fine, and not in the first read
         return tenant
 
     def _vault_path(self, keys: TenantKeys) -> Path | None:

@@ -88,6 +88,11 @@ class SecureSession:
                 raise ValueError("path and db_path are the same argument: give one of them")
             path = db_path
         shared = _open_or_create(path, keys, anchor, anchor_required)
+        try:
+            shared.tenant(tenant)
+        except BaseException:
+            release(shared)
+            raise
         self._set_up(
             shared,
             session_id,

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -58,13 +59,14 @@ def connect(path: Path | None, raw: bytes | bytearray, *, create: bool = False) 
     if len(raw) != _RAW:
         raise ValueError(f"a raw SQLCipher key and salt are {_RAW} bytes, not {len(raw)}")
     if path is not None and not create:
-        refuse_plaintext(path)
+        _refuse_missing(path)
     target = ":memory:" if path is None else f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
     # SQLite's text of the key, made without an intermediate str, and zeroed below.
     secret = bytearray(b"x'") + bytearray(_hex(raw)) + bytearray(b"'")
     try:
         if create and path is not None:
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # the WAL and the -shm get its mode
+            with suppress(FileExistsError):
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))  # the WAL and the -shm get its mode
         connection = driver.connect(
             target,
             uri=path is not None,
@@ -83,6 +85,8 @@ def connect(path: Path | None, raw: bytes | bytearray, *, create: bool = False) 
     except OSError as error:
         raise StorageError(f"could not make a database: {error.strerror}", hint="can this user write there?") from None
     except DriverError as error:
+        if path is not None and _code(error) == 26:
+            refuse_plaintext(path)
         raise translate(error, f"could not open {path.name if path else 'memory'}") from None
     finally:
         secret[:] = bytes(len(secret))
@@ -102,7 +106,8 @@ def _configure(connection: Connection, *, in_memory: bool) -> None:
             hint="reinstall the package sqlcipher3, whose wheels bring SQLCipher along",
         )
     connection.execute(f"PRAGMA cipher_page_size = {PAGE_SIZE}")
-    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # the key is first used here
+    # The key is first used here. Another process may hold the file for a moment: it makes it, recovers it or closes it last.
+    wait_for(lambda: connection.execute("SELECT count(*) FROM sqlite_master").fetchone())
     if not in_memory:
         # Switching to WAL needs the lock for a moment; it is already set on all but the first opening.
         wait_for(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone())
@@ -115,8 +120,21 @@ def _configure(connection: Connection, *, in_memory: bool) -> None:
     connection.execute("PRAGMA trusted_schema = OFF")
 
 
+def _refuse_missing(path: Path) -> None:
+    try:
+        path.stat()
+    except OSError as error:
+        raise StorageError(
+            f"could not read {path.name}: {error.strerror}", hint="restore it from its newest backup if it is gone"
+        ) from None
+
+
 def refuse_plaintext(path: Path) -> None:
-    """Raise NotAStoreError where the file is a plaintext SQLite database, StorageError where it can't be read."""
+    """Raise NotAStoreError where the file is a plaintext SQLite database, StorageError where it can't be read.
+
+    Only for a file that no key opens: closing a file takes away the locks that this process has on it, those of a live
+    connection too (sqlite.org/howtocorrupt.html 2.2), and then another process that closes takes the WAL away.
+    """
     try:
         with path.open("rb") as file:
             magic = file.read(16)

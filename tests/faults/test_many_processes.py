@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import os
+import threading
+import time
+import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from secure_memory.agents_sdk.session import SecureSession
 from secure_memory.store import SecureStore
+from secure_memory.vault import commits, vault
 
 
 def appends(talk: Any, path: str, process: int, tasks: int, count: int) -> None:
@@ -53,3 +60,102 @@ def test_many_writers(start: Callable[..., Any], place: Any, processes: int, tas
     assert (1, processes * tasks * count) == (report.sessions, report.items)
     expected = {"session.create": 1, "session.append": processes * tasks * count, "session.tampered": 0, "audit.gap": 0}
     assert expected == {action: place.actions()[action] for action in expected}
+
+
+def begins(talk: Any, path: str, tenant: str, number: int) -> None:
+    """Open the store, the tenant and the session, or make them, and append one item."""
+    talk.say("ready")
+    talk.hear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a key was made
+        session = SecureSession("s", path, tenant=tenant, subject="the same")
+    with session:
+        asyncio.run(session.add_items([{"role": "user", "content": str(number)}]))
+        talk.say(session._shared.manifest.uid.hex())
+
+
+@pytest.mark.parametrize("key", ["named", "made"])
+@pytest.mark.parametrize("rounds", [pytest.param(3, id="short"), pytest.param(100, id="long", marks=pytest.mark.long)])
+def test_all_at_once(
+    start: Callable[..., Any], place: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, key: str, rounds: int
+) -> None:
+    """Processes that make one store, tenant and session at the same time, and its key, all get the same ones."""
+    for number in range(rounds):
+        if key == "made":
+            monkeypatch.delenv("SECMEM_KEY", raising=False)
+            monkeypatch.setenv("SECMEM_KEY_FILE", str(tmp_path / f"keys{number}" / "key"))
+        place.path = tmp_path / f"store{number}"
+        children = [start(begins, str(place.path), "acme", n) for n in range(8)]
+        for child in children:
+            child.hear()
+        for child in children:
+            child.say()
+        assert 1 == len({uid for child in children for uid in child.ends()})
+
+        assert sorted(map(str, range(8))) == sorted(place.texts(tenant="acme"))
+        report = place.verify()["acme"]
+        assert (1, 8) == (report.sessions, report.items)
+        assert [] == [name for name in os.listdir(place.path) if name.startswith(".") or name.endswith(".new")]
+
+
+def makes(talk: Any, path: str, number: int) -> None:
+    """Make tenants and sessions in an order of its own."""
+    names = [f"t{n}" for n in range(6)]
+    Random(number).shuffle(names)
+    talk.hear()
+    with SecureStore.open(path) as store:
+        for name in names:
+            session = store.session("s", tenant=name)
+            asyncio.run(session.add_items([{"role": "user", "content": str(number)}]))
+            session.close()
+
+
+def test_tenants_at_once(start: Callable[..., Any], place: Any) -> None:
+    """Processes that make tenants in different orders agree on each, and no tenant is made twice."""
+    SecureStore.create(place.path).close()
+    children = [start(makes, str(place.path), n) for n in range(4)]
+    for child in children:
+        child.say()
+    for child in children:
+        child.ends()
+
+    reports = place.verify()
+    assert {f"t{n}": (1, 4) for n in range(6)} | {"(system)": (0, 0)} == {
+        name: (report.sessions, report.items) for name, report in reports.items()
+    }
+    assert 6 == len(list((place.path / "vaults").glob("*.db")))
+
+
+def test_threads_at_once(place: Any) -> None:
+    """Threads of one process that make one tenant and one session at the same time all get the same."""
+    SecureStore.create(place.path).close()
+    with SecureStore.open(place.path) as store:
+
+        def begin(number: int) -> None:
+            with store.session("s", tenant="acme") as session:
+                asyncio.run(session.add_items([{"role": "user", "content": str(number)}]))
+
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(begin, range(32)))
+        assert set(map(str, range(32))) == {item["content"] for item in store.session_show("s", tenant="acme")}
+    assert (1, 32) == (place.verify()["acme"].sessions, place.verify()["acme"].items)
+
+
+def test_more_vaults_than_threads(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that wrote to more vaults at once than it has threads still writes when those threads have gone home."""
+    monkeypatch.setattr(commits, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(commits, "workers", workers := commits.Workers())
+    monkeypatch.setattr(vault, "workers", workers)
+    SecureStore.create(place.path).close()
+
+    async def to_all(sessions: list[SecureSession]) -> None:
+        await asyncio.gather(*(session.add_items([{"role": "user", "content": "x"}]) for session in sessions))
+
+    with SecureStore.open(place.path) as store:
+        sessions = [store.session("s", tenant=f"t{n}") for n in range(3 * commits.MAX_THREADS)]
+        for _ in range(3):
+            asyncio.run(asyncio.wait_for(to_all(sessions), 30))
+            while any(thread.name == "secure-memory" for thread in threading.enumerate()):
+                time.sleep(0.01)
+        for session in sessions:
+            session.close()

@@ -21,7 +21,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	rm -rf $(TREE)
 	mkdir -p $(TREE)/secure_memory
-	ln -s "$(CURDIR)"/secure_memory/* "$(CURDIR)/cli" "$(CURDIR)/policies" $(TREE)/secure_memory/
+	ln -s "$(CURDIR)"/secure_memory/* "$(CURDIR)/cli" "$(CURDIR)/examples" "$(CURDIR)/policies" $(TREE)/secure_memory/
 	cd $(TREE) && "$(CURDIR)/$(BIN)/mypy" --config-file "$(CURDIR)/pyproject.toml" \
 		--cache-dir "$(CURDIR)/.mypy_cache" -p secure_memory
 

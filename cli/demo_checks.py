@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from secure_memory import IntegrityError, SecureStore
-from secure_memory.cli.demo_story import ANNA, TENANT, Place
+from secure_memory.cli.demo_story import TENANT, Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +82,9 @@ def verify(store: SecureStore) -> None:
 
 
 def read(store: SecureStore) -> None:
-    """Read Anna's conversation."""
-    store.session_show(ANNA, tenant=TENANT)
+    """Read every conversation."""
+    for session in store.session_list(tenant=TENANT):
+        store.session_show(str(session.name), tenant=TENANT)
 
 
 @contextmanager

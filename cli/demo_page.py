@@ -43,7 +43,7 @@ class Page:
     def spoken(self, who: str, text: str) -> None:
         """Tell what somebody said, or what a tool returned."""
         for line in text.splitlines():
-            self._wrapped(line, f"{who:<8}", fg="cyan")
+            self._wrapped(line, f"{who:<8}", "cyan")
 
     def line(self, text: str) -> None:
         """Print one line that is not to be broken: a command, a path, a piece of code."""
@@ -58,9 +58,9 @@ class Page:
         self.checked += 1
         self.failed += not holds
         yes, no = self._marks
-        self._wrapped(text, yes if holds else no, fg="green" if holds else "red")
+        self._wrapped(text, yes if holds else no, "green" if holds else "red")
 
-    def _wrapped(self, text: str, label: str, **style: str) -> None:
+    def _wrapped(self, text: str, label: str, color: str | None = None) -> None:
         first, later = _INDENT + label, _INDENT + " " * len(label)
         for line in textwrap.wrap(text, self._width, initial_indent=first, subsequent_indent=later):
-            say(line, **style)
+            say(line, fg=color)

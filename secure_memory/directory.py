@@ -50,7 +50,15 @@ class Manifest:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is a store at `path`. Raises NotAStoreError where there is something else."""
+    """Whether there is a store at `path`. Raises NotAStoreError where there is something else, StorageError."""
+    try:
+        return _exists(path)
+    except OSError as error:
+        why = (error.strerror or "unknown error").lower()
+        raise StorageError(f"could not look into {path}: {why}", hint="check the modes of the store") from None
+
+
+def _exists(path: Path) -> bool:
     if not path.exists():
         return False
     if not path.is_dir():
@@ -87,7 +95,8 @@ def read(path: Path) -> Manifest:
             base64.b64decode(found["root"], validate=True),
         )
     except OSError as error:
-        raise StorageError(f"could not read {MANIFEST}: {error.strerror}", hint="check the modes of the store") from None
+        why = (error.strerror or "unknown error").lower()
+        raise StorageError(f"could not read {MANIFEST}: {why}", hint="check the modes of the store") from None
     except (ValueError, KeyError, TypeError):
         raise NotAStoreError(f"{path / MANIFEST} is damaged", hint=f"restore {MANIFEST} from a backup") from None
 

@@ -50,12 +50,13 @@ ROOMS: dict[str, set[str]] = {
     "agents_sdk": AGENTS_SDK,
     "errors": set(),
     "policies": set(),
-    "cli": {"clock", "doctor"},  # besides the public names: `from secure_memory import ...`
+    "cli": {"clock", "doctor", "examples"},  # besides the public names: `from secure_memory import ...`
+    "examples": set(),  # likewise
 }
 
 # Foreign libraries, and the only modules that may import them.
 ONLY_IN = {
-    "agents": ["agents_sdk.*", "cli.demo*"],
+    "agents": ["agents_sdk.*", "cli.demo*", "examples.*"],
     "click": ["cli.*"],
     "rich": ["cli.*"],
     "sqlcipher3": ["vault.sqlcipher"],
@@ -102,8 +103,8 @@ class Module(NamedTuple):
 
 
 def modules(root: Path) -> Iterator[Module]:
-    """Yield each module of the package, cli/ and policies/ under the names that they are installed by."""
-    for folder, prefix in (("secure_memory", ()), ("cli", ("cli",)), ("policies", ("policies",))):
+    """Yield each module of the package; cli/, examples/ and policies/ under the names that they are installed by."""
+    for folder, prefix in (("secure_memory", ()), *((name, (name,)) for name in ("cli", "examples", "policies"))):
         for path in sorted((root / folder).rglob("*.py")):
             parts = [*prefix, *path.relative_to(root / folder).with_suffix("").parts]
             name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -143,7 +144,7 @@ def upward(root: Path) -> Iterator[str]:
                 continue
             target = name.partition(".")[2]
             public = target.partition(".")[0] not in ROOMS
-            if not (any(within(target, place) for place in allowed) or (room == "cli" and public)):
+            if not (any(within(target, place) for place in allowed) or (room in ("cli", "examples") and public)):
                 yield f"{module.path}:{line}: {module.name} imports {name}"
 
 
@@ -224,6 +225,8 @@ def test_the_source_is_seen() -> None:
         ("secure_memory/attic/old.py", "import json"),
         ("cli/main.py", "from secure_memory.store import SecureStore"),
         ("cli/main.py", "from ..keys import local"),
+        ("examples/desk.py", "from secure_memory.store import SecureStore"),
+        ("secure_memory/store.py", "from secure_memory.examples import support_desk"),
     ],
 )
 def test_an_upward_import_is_found(tmp_path: Path, path: str, source: str) -> None:
@@ -241,6 +244,8 @@ def test_an_upward_import_is_found(tmp_path: Path, path: str, source: str) -> No
         ("secure_memory/__init__.py", "from secure_memory.store import SecureStore"),
         ("cli/audit.py", "from secure_memory import SecureStore, __version__\nfrom secure_memory.cli import main"),
         ("cli/audit.py", "import secure_memory\nfrom .main import main"),
+        ("cli/demo_desk.py", "from secure_memory.examples.support_desk import SupportDesk"),
+        ("examples/desk.py", "from secure_memory import SecureSession\nfrom secure_memory.examples import local_model"),
     ],
 )
 def test_a_downward_import_is_none_of_our_business(tmp_path: Path, path: str, source: str) -> None:
@@ -256,6 +261,8 @@ def test_a_downward_import_is_none_of_our_business(tmp_path: Path, path: str, so
         ("cli/main.py", "from agents import Runner", 1),
         ("cli/demo.py", "from agents import Runner", 0),
         ("cli/demo_desk.py", "from agents import Runner", 0),
+        ("examples/desk.py", "from agents import Runner", 0),
+        ("examples/desk.py", "import rich", 1),
         ("secure_memory/agents_sdk/__init__.py", "import agents", 0),
         ("secure_memory/agents_sdk/session.py", "import agents", 0),
         ("secure_memory/store.py", "import click, rich.table", 2),

@@ -1,7 +1,7 @@
 """The wheel, as a user gets it: whole, under one top-level name, and working where nothing else is installed.
 
-`cli/` and `policies/` stand beside the package in the source and inside it in the wheel, by setuptools' `package-dir`;
-so what is tested here is not what the other tests import.
+`cli/`, `examples/` and `policies/` stand beside the package in the source and inside it in the wheel, by setuptools'
+`package-dir`; so what is tested here is not what the other tests import.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import secure_memory
 pytestmark = [pytest.mark.xdist_group("wheel"), pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[1]
-PLACES = {"secure_memory": "secure_memory", "cli": "secure_memory/cli", "policies": "secure_memory/policies"}
+PLACES = {"secure_memory": "secure_memory"} | {name: f"secure_memory/{name}" for name in ("cli", "examples", "policies")}
 INSTALLED_SUFFIXES = {".py", ".typed", ".sql", ".yaml", ".json"}
 
 IMPORT_ALL = """
@@ -87,6 +87,7 @@ def test_every_file_is_in_the_wheel(wheel: Path) -> None:
         "secure_memory/py.typed",
         "secure_memory/vault/schema.sql",
         "secure_memory/cli/main.py",
+        "secure_memory/examples/support_desk.py",
         "secure_memory/policies/__init__.py",
     } <= inside
 

@@ -139,15 +139,14 @@ class Workers:
         self.lock = threading.Lock()
         self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._threads = 0
-        self._idle = 0
+        self._unfinished = 0
         fork.guard(self)
 
     def schedule(self, job: Callable[[], None]) -> None:
         """Run `job` on a worker thread."""
         with self.lock:
-            if self._idle:
-                self._idle -= 1  # the thread that takes this job is spoken for
-            elif self._threads < MAX_THREADS:
+            self._unfinished += 1
+            if self._threads < min(self._unfinished, MAX_THREADS):
                 self._threads += 1
                 threading.Thread(target=self._work, name="secure-memory", daemon=True).start()
             self._jobs.put(job)
@@ -158,19 +157,18 @@ class Workers:
                 job = self._jobs.get(timeout=IDLE_SECONDS)
             except Empty:
                 with self.lock:
-                    if not self._jobs.empty() or not self._idle:
+                    if not self._jobs.empty():
                         continue
-                    self._idle -= 1
                     self._threads -= 1
                     return
             job()
             with self.lock:
-                self._idle += 1
+                self._unfinished -= 1
 
     def forked(self) -> None:
         """In the child of a fork: its only thread is the one that forked, and the parent's jobs are the parent's."""
         self._jobs = SimpleQueue()
-        self._threads = self._idle = 0
+        self._threads = self._unfinished = 0
 
 
 workers = Workers()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import click
 import pytest
 
 import secure_memory
 from secure_memory.cli.main import secmem
+
+Run = Callable[..., Any]
 
 NOT_LOADED = """
 import json, sys
@@ -43,13 +47,13 @@ COMMANDS = [pytest.param(path, command, id=path) for path, command in commands(s
 
 def test_the_commands() -> None:
     """These are the commands, and no others: noun, verb, singular."""
-    assert [
+    assert {
         *("secmem", "secmem init", "secmem demo", "secmem doctor"),
         *("secmem tenant", "secmem tenant create", "secmem tenant list"),
         *("secmem session", "secmem session list", "secmem session show"),
         *("secmem audit", "secmem audit log", "secmem audit verify", "secmem audit anchor"),
         "secmem completion",
-    ] == [path for path, _ in commands(secmem, "secmem")]
+    } == {path for path, _ in commands(secmem, "secmem")}
 
 
 @pytest.mark.parametrize(("path", "command"), COMMANDS)
@@ -68,8 +72,6 @@ def test_every_option_has_help(path: str, command: click.Command) -> None:
 
 def test_what_is_loaded(desk: object) -> None:
     """Only `demo` imports `agents`, which costs seconds; help and completion don't even load the database driver."""
-    import json
-
     light = [["--help"], ["audit", "log", "--help"], ["completion", "bash"], ["tenant", "nothing"]]
     heavy = [
         *(["tenant", "create", "globex"], ["tenant", "list"]),
@@ -90,13 +92,13 @@ def test_what_is_loaded(desk: object) -> None:
         assert "sqlcipher3" in found  # so the look at sys.modules sees what is there
 
 
-def test_the_version(run) -> None:
+def test_the_version(run: Run) -> None:
     """`--version` is the package's."""
     assert f"secmem {secure_memory.__version__}\n" == run("--version").out
 
 
 @pytest.mark.parametrize("arguments", [(), ("tenant",), ("session",), ("audit",)])
-def test_nothing_asked_for(run, arguments: tuple[str, ...]) -> None:
+def test_nothing_asked_for(run: Run, arguments: tuple[str, ...]) -> None:
     """A group alone shows its help, but on standard error and as a usage error: a script meant something else."""
     done = run(*arguments)
     assert (2, "") == (done.code, done.out)
@@ -104,7 +106,7 @@ def test_nothing_asked_for(run, arguments: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(("shell", "mark"), [("bash", "complete -o"), ("zsh", "#compdef"), ("fish", "complete --")])
-def test_completion(run, shell: str, mark: str) -> None:
+def test_completion(run: Run, shell: str, mark: str) -> None:
     """Each shell gets a script that asks `secmem`."""
     done = run("completion", shell)
     assert 0 == done.code
@@ -112,7 +114,7 @@ def test_completion(run, shell: str, mark: str) -> None:
     assert f"_SECMEM_COMPLETE={shell}_complete" in done.out
 
 
-def test_completing(process) -> None:
+def test_completing(process: Run) -> None:
     """What the script asks is answered with the commands and options that fit."""
     environ = {"_SECMEM_COMPLETE": "bash_complete", "COMP_WORDS": "secmem audit log --s", "COMP_CWORD": "3"}
     assert {"plain,--since", "plain,--session", "plain,--subject", "plain,--store"} == set(process(**environ).out.split())

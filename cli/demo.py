@@ -15,6 +15,7 @@ from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -165,8 +166,8 @@ def unreadable(page: Page, place: Place, words: tuple[str, ...]) -> None:
 def recorded(page: Page, store: SecureStore, turns: list[Turn], words: tuple[str, ...]) -> None:
     """Every access is in the ledger, and nothing of what was said."""
     page.paragraph(
-        "No read and no write happens without its entry: both are one transaction. Reading the ledger is an entry, too: "
-        "the last one."
+        "No read and no write happens without its entry: both are one transaction. The demo's own read, for the plaintext "
+        "copy, is there as well, and so is the reading of this ledger: the last two."
     )
     page.gap()
     records = store.audit_log(tenant=TENANT)
@@ -240,15 +241,16 @@ def tampered(page: Page, place: Place) -> None:
 def what_next(page: Page, kept: Place | None) -> None:
     """What to do next."""
     page.heading("What to do next")
-    page.paragraph("Change one line of your own agent:")
-    page.line('    session = SQLiteSession("user_123", "support.db")        # before')
-    page.line('    session = SecureSession("user_123", "support.secmem")    # from secure_memory import SecureSession')
+    page.paragraph("In an agent of your own, import SecureSession from secure_memory, and change one line:")
+    page.line('    - session = SQLiteSession("user_123", "support.db")')
+    page.line('    + session = SecureSession("user_123", "support.secmem")')
     page.paragraph("Try the desk that you just saw:  python -m secure_memory.examples.support_desk")
     page.paragraph("See what else there is:          secmem --help")
     if kept is not None:
         page.gap()
         page.paragraph("The files were kept. To look around in them:")
-        page.line(f"    export SECMEM_STORE={kept.store} SECMEM_KEY_FILE={kept.key} SECMEM_ANCHOR={kept.anchors}")
+        for name, path in (("STORE", kept.store), ("KEY_FILE", kept.key), ("ANCHOR", kept.anchors)):
+            page.line(f"    export SECMEM_{name}={quote(str(path))}")
         page.line("    secmem audit log")
 
 

@@ -16,7 +16,7 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,11 +63,12 @@ def _exists(path: Path) -> bool:
         return False
     if not path.is_dir():
         raise _not_a_directory(path)
-    if (path / MANIFEST).exists():
+    names = set(os.listdir(path))  # one look: another process may be making the store
+    if MANIFEST in names:
         return True
-    if (path / _CREATING).exists() or not any(name != _LOST_AND_FOUND for name in os.listdir(path)):
+    if _CREATING in names or not names - {_LOST_AND_FOUND}:
         return False
-    if (path / KEYS).exists():
+    if KEYS in names:
         raise NotAStoreError(
             f"{path} is a store without its {MANIFEST}",
             hint=f"restore {MANIFEST} from a backup: it is small and needed",
@@ -83,6 +84,8 @@ def read(path: Path) -> Manifest:
         raise NotAStoreError(f"there is no store at {path}", hint=f"`secmem init --store {path}` makes one")
     try:
         found = json.loads((path / MANIFEST).read_text())
+        with suppress(OSError):
+            (path / _CREATING).unlink()  # of a `make` that was killed at its end: what is here counts from now on
         if found["format"] > FORMAT:
             raise StoreVersionError(
                 f"the store is of format {found['format']}, newer than the {FORMAT} that this secure-memory knows",
@@ -147,7 +150,7 @@ def _sweep(path: Path) -> None:
     if (path / VAULTS).exists():
         leftovers += (path / VAULTS).iterdir()
     for file in leftovers:
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in ("", "-journal", "-wal", "-shm"):
             Path(f"{file}{suffix}").unlink(missing_ok=True)
     if (path / VAULTS).exists():
         (path / VAULTS).rmdir()

@@ -123,7 +123,7 @@ def load(data: bytes) -> Item:
 def load_all(texts: Sequence[bytes]) -> list[Item]:
     """The items of many texts: one parse where orjson reads all of them exactly."""
     joined = b",".join(texts)
-    if joined[:1] == _EXACT or b", " in joined and any(text[:1] == _EXACT for text in texts):
+    if joined[:1] == _EXACT or (b", " in joined and any(text[:1] == _EXACT for text in texts)):
         return [load(text) for text in texts]
     items: list[Item] = orjson.loads(b"[" + joined + b"]")
     return items

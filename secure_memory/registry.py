@@ -9,8 +9,10 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+import weakref
 from contextlib import suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from secure_memory import clock, directory
 from secure_memory.actor import Actor
@@ -35,11 +37,38 @@ KeySource = KeyProvider | str | os.PathLike[str] | None
 
 _open_stores: dict[Path, SharedStore] = {}
 _registry = threading.Lock()
+_given_back: SimpleQueue[SharedStore] = SimpleQueue()
+"""Stores that a handle was given back of, once each."""
+
+
+class Handle:
+    """One holder's claim on an open store. Ends with `release`, or when nobody has the handle any more."""
+
+    def __init__(self, shared: SharedStore) -> None:
+        """Called with the registry's lock held."""
+        shared.handles += 1
+        self.shared = shared
+        # The garbage collector may come while this very thread holds the lock: what it finds is only noted.
+        self._forget = weakref.finalize(self, _given_back.put, shared)
+        self._forget.atexit = False  # `_close_all` does it
+
+    def share(self) -> Handle:
+        """Another claim on the same store. Raises RuntimeError where the store is closed."""
+        with _registry:
+            if self.shared.closed:
+                raise RuntimeError("the store is closed")
+            return Handle(self.shared)
+
+    def release(self) -> None:
+        """Give the claim back; the last one closes the store. Releasing twice is harmless."""
+        if self._forget.detach() is not None:
+            _given_back.put(self.shared)
+            _sweep()
 
 
 def _after_fork() -> None:
-    global _registry
-    _registry = threading.Lock()
+    global _registry, _given_back
+    _registry, _given_back = threading.Lock(), SimpleQueue()
 
 
 if hasattr(os, "register_at_fork"):
@@ -53,8 +82,9 @@ def open_store(
     *,
     anchor_required: bool,
     actor: Actor | None = None,
-) -> SharedStore:
+) -> Handle:
     """The store at `path`, opened or shared. Raises NotAStoreError, WrongKeyError and whatever opening raises."""
+    _sweep()
     manifest = directory.read(path)
     provider = find_provider(keys)
     if isinstance(provider, FileKeyProvider):
@@ -79,8 +109,7 @@ def open_store(
             )
         elif anchor_required:
             shared.require_anchor()
-        shared.handles += 1
-        return shared
+        return Handle(shared)
 
 
 def _check_whole(shared: SharedStore) -> None:
@@ -97,7 +126,7 @@ def create_store(
     *,
     anchor_required: bool,
     actor: Actor | None = None,
-) -> tuple[SharedStore, bool]:
+) -> tuple[Handle, bool]:
     """A new store at `path`, and whether a key was made with it. Raises ConfigurationError where one is there."""
     if directory.exists(path):
         raise ConfigurationError(f"there is a store at {path} already", hint="open it, or name another path")
@@ -115,24 +144,29 @@ def create_store(
     return open_store(path, provider, anchor, anchor_required=anchor_required, actor=actor), made
 
 
-def memory_store() -> SharedStore:
+def memory_store() -> Handle:
     """A store in memory, with a throw-away key."""
+    _sweep()
     manifest = Manifest(Path(":memory:"), os.urandom(16), clock.now(), b"")
     shared = SharedStore(manifest, None, Key.random(), MemoryKeyProvider(), None, required=False)
-    shared.handles = 1
     shared.record({"action": "store.open"})
-    return shared
-
-
-def release(shared: SharedStore) -> None:
-    """Give a handle back; the last one closes the store."""
     with _registry:
-        shared.handles -= 1
-        if shared.handles > 0 or shared.closed:
-            return
-        if shared.path is not None and _open_stores.get(shared.path) is shared:
-            del _open_stores[shared.path]
-        shared.close()
+        return Handle(shared)
+
+
+def _sweep() -> None:
+    """Take back the handles whose holders are gone; the last handle of a store closes it."""
+    with _registry:
+        while True:
+            try:
+                shared = _given_back.get_nowait()
+            except Empty:
+                return
+            shared.handles -= 1
+            if shared.handles == 0 and not shared.closed:
+                if shared.path is not None and _open_stores.get(shared.path) is shared:
+                    del _open_stores[shared.path]
+                shared.close()
 
 
 def _provider_for_new(path: Path, keys: KeySource) -> tuple[KeyProvider, bool]:
@@ -152,6 +186,10 @@ def _provider_for_new(path: Path, keys: KeySource) -> tuple[KeyProvider, bool]:
     try:
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return create_key_file(place, made_at=clock.now()), True
+    except ConfigurationError:
+        if not place.exists():
+            raise
+        return FileKeyProvider(place), False  # another process made it in the meantime
     except OSError as error:
         raise KeyNotFoundError(
             f"there is no key, and none could be made at {place}: {error.strerror}",

@@ -20,7 +20,7 @@ from secure_memory.errors import ConfigurationError
 from secure_memory.items import Item
 from secure_memory.ledger.entry import parse
 from secure_memory.ledger.ledger import Row, head_of
-from secure_memory.registry import KeySource, create_store, memory_store, open_store, release
+from secure_memory.registry import Handle, KeySource, create_store, memory_store, open_store
 from secure_memory.service import Conversation
 from secure_memory.shared import SYSTEM_TENANT, SharedStore
 from secure_memory.tenancy import Asker
@@ -63,9 +63,10 @@ class SecureStore:
     A handle: opened twice in one process, the store is open once, and closing one handle leaves the others alone.
     """
 
-    def __init__(self, shared: SharedStore, *, actor: Actor | None, require_actor: bool, key_made: bool = False) -> None:
+    def __init__(self, handle: Handle, *, actor: Actor | None, require_actor: bool, key_made: bool = False) -> None:
         """For `open`, `create` and `in_memory`."""
-        self._shared = shared
+        self._handle = handle
+        self._shared = handle.shared
         self._actor = actor
         self._require_actor = require_actor
         self._closed = False
@@ -91,8 +92,8 @@ class SecureStore:
         Raises ConfigurationError, KeyManagementError, IntegrityError, StorageError.
         """
         who = None if actor is None else as_actor(actor)
-        shared = open_store(Path(path).expanduser(), keys, anchor, anchor_required=anchor_required, actor=who)
-        return cls(shared, actor=who, require_actor=require_actor)
+        handle = open_store(Path(path).expanduser(), keys, anchor, anchor_required=anchor_required, actor=who)
+        return cls(handle, actor=who, require_actor=require_actor)
 
     @classmethod
     def create(
@@ -109,8 +110,8 @@ class SecureStore:
         `key_made` says so, and `key_place` where it is. Parameters and errors as in `open`."""
         who = None if actor is None else as_actor(actor)
         place = Path(path).expanduser()
-        shared, made = create_store(place, keys, anchor, anchor_required=anchor_required, actor=who)
-        return cls(shared, actor=who, require_actor=require_actor, key_made=made)
+        handle, made = create_store(place, keys, anchor, anchor_required=anchor_required, actor=who)
+        return cls(handle, actor=who, require_actor=require_actor, key_made=made)
 
     @classmethod
     def in_memory(cls, *, actor: Actor | str | None = None, require_actor: bool = False) -> SecureStore:
@@ -121,7 +122,7 @@ class SecureStore:
         """Give this handle back; the last one closes the store. Closing twice is harmless."""
         if not self._closed:
             self._closed = True
-            release(self._shared)
+            self._handle.release()
 
     def __enter__(self) -> SecureStore:
         return self
@@ -163,8 +164,9 @@ class SecureStore:
         # Here and not above: `import agents` costs seconds, and no command but `demo` needs it.
         from secure_memory.agents_sdk.session import SecureSession
 
+        self._open()
         return SecureSession.in_store(
-            self._open(),
+            self._handle.share(),
             session_id,
             tenant,
             subject=subject,

@@ -21,9 +21,8 @@ from agents.tracing import get_current_trace
 from secure_memory import directory
 from secure_memory.actor import Actor, as_actor
 from secure_memory.errors import ConfigurationError
-from secure_memory.registry import KeySource, create_store, memory_store, open_store, release
+from secure_memory.registry import Handle, KeySource, create_store, memory_store, open_store
 from secure_memory.service import Conversation
-from secure_memory.shared import SharedStore
 from secure_memory.tenancy import Asker
 
 if TYPE_CHECKING:
@@ -87,14 +86,14 @@ class SecureSession:
             if str(path) != ":memory:":
                 raise ValueError("path and db_path are the same argument: give one of them")
             path = db_path
-        shared = _open_or_create(path, keys, anchor, anchor_required)
+        handle = _open_or_create(path, keys, anchor, anchor_required)
         try:
-            shared.tenant(tenant)
+            handle.shared.tenant(tenant)
         except BaseException:
-            release(shared)
+            handle.release()
             raise
         self._set_up(
-            shared,
+            handle,
             session_id,
             tenant,
             subject=subject,
@@ -107,7 +106,7 @@ class SecureSession:
     @classmethod
     def in_store(
         cls,
-        shared: SharedStore,
+        handle: Handle,
         session_id: str,
         tenant: str,
         *,
@@ -117,14 +116,13 @@ class SecureSession:
         session_settings: SessionSettings | dict[str, Any] | None,
         cache: bool,
     ) -> SecureSession:
-        """A session of a store that is open: what `SecureStore.session` calls. Takes a handle of the store's own."""
+        """A session of a store that is open: what `SecureStore.session` calls. The handle becomes the session's."""
         settings = None if session_settings is None else coerce_session_settings(session_settings)
         _check_names(session_id, tenant, subject)
         who = None if actor is None else as_actor(actor)
         made = cls.__new__(cls)
-        shared.handles += 1
         made._set_up(
-            shared,
+            handle,
             session_id,
             tenant,
             subject=subject,
@@ -137,7 +135,7 @@ class SecureSession:
 
     def _set_up(
         self,
-        shared: SharedStore,
+        handle: Handle,
         session_id: str,
         tenant: str,
         *,
@@ -149,10 +147,10 @@ class SecureSession:
     ) -> None:
         self.session_id = session_id
         self.session_settings = settings or SessionSettings()
-        self._shared = shared
+        self._handle = handle
         self._closed = False
         self._conversation = Conversation(
-            shared, session_id, tenant=tenant, subject=subject, actor=actor, require_actor=require_actor, cache=cache
+            handle.shared, session_id, tenant=tenant, subject=subject, actor=actor, require_actor=require_actor, cache=cache
         )
 
     @property
@@ -210,7 +208,7 @@ class SecureSession:
         """Close this session; others of the same store go on. Closing twice is harmless."""
         if not self._closed:
             self._closed = True
-            release(self._shared)
+            self._handle.release()
 
     def __enter__(self) -> SecureSession:
         return self
@@ -241,19 +239,24 @@ class SecureSession:
 
 def _open_or_create(
     path: str | os.PathLike[str], keys: KeySource, anchor: str | os.PathLike[str] | None, anchor_required: bool
-) -> SharedStore:
+) -> Handle:
     if str(path) == ":memory:":
         return memory_store()
     place = Path(path).expanduser()
     if directory.exists(place):
         return open_store(place, keys, anchor, anchor_required=anchor_required)
-    shared, made = create_store(place, keys, anchor, anchor_required=anchor_required)
+    try:
+        handle, made = create_store(place, keys, anchor, anchor_required=anchor_required)
+    except ConfigurationError:
+        if not directory.exists(place):
+            raise
+        return open_store(place, keys, anchor, anchor_required=anchor_required)  # another process made it meanwhile
     if made:
         warnings.warn(
-            f"a new key was made: {shared.provider.describe()}. Back it up: losing it loses everything in the store",
+            f"a new key was made: {handle.shared.provider.describe()}. Back it up: losing it loses everything in the store",
             stacklevel=3,
         )
-    return shared
+    return handle
 
 
 def _refuse(others: dict[str, Any]) -> None:

@@ -18,6 +18,9 @@ from secure_memory.keys.key import Key
 
 SCHEMA = files("secure_memory.keys").joinpath("schema.sql").read_text()
 
+CHECKPOINT_AFTER = 250
+"""Commits after which the WAL's pages are moved into the database: it does not do that by itself (see `sqlcipher`)."""
+
 Connection = Any
 
 
@@ -46,6 +49,7 @@ class KeysDatabase:
         self._salt = salt
         self._connection: Connection | None = driver.connect(key.bytes, salt)
         self._closed = False
+        self._since_checkpoint = 0
         self.lock = threading.Lock()
         fork.guard(self)
 
@@ -61,11 +65,19 @@ class KeysDatabase:
                     db.execute("BEGIN")
                 yield db
                 db.execute("COMMIT")
+                if write:
+                    self._checkpoint_now_and_then(db)
             except self._driver.error as error:
                 raise self._driver.translate(error, "keys.db") from None
             finally:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
+
+    def _checkpoint_now_and_then(self, db: Connection) -> None:
+        self._since_checkpoint += 1
+        if self._since_checkpoint >= CHECKPOINT_AFTER:
+            self._since_checkpoint = 0
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def truncate_wal(self) -> None:
         """Leave nothing of deleted rows in the WAL."""

@@ -75,12 +75,17 @@ def create(path: Path, *, made_at: int) -> None:
     """
     with _named(path, "create"):
         _make_directory(path.parent)
+        # Under its own name it is whole from the start: another process may be looking for it.
+        new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        _write_new(new, _new_content(made_at))
         try:
-            _write_new(path, _new_content(made_at))
+            os.link(new, path)
         except FileExistsError:
             raise ConfigurationError(
                 f"{path} exists already", hint="a key file is never overwritten: use it as it is, or name another path"
             ) from None
+        finally:
+            new.unlink()
         with _directory(path.parent) as directory:
             os.fsync(directory)
 

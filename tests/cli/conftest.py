@@ -68,9 +68,9 @@ def process() -> Run:
 
     def process(*arguments: str, **environ: str) -> Done:
         done = subprocess.run(
-            [SECMEM, *arguments], capture_output=True, text=True, env={**os.environ, **environ}, timeout=60, check=False
+            [SECMEM, *arguments], capture_output=True, env={**os.environ, **environ}, timeout=60, check=False
         )
-        return Done(done.returncode, done.stdout, done.stderr)
+        return Done(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
     return process
 

@@ -139,14 +139,15 @@ def test_sqlcipher_answers(open_vault: Callable[[], Any]) -> None:
     assert open_vault().execute("PRAGMA cipher_version").fetchone()[0].startswith("4.")
 
 
-def test_a_plaintext_database_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("create", [True, False])
+def test_a_plaintext_database_is_refused(tmp_path: Path, create: bool) -> None:
     """A file that starts as plain SQLite does is named as such, and left as it was."""
     plain = tmp_path / "vault.db"
     with closing(sqlite3.connect(plain)) as made:
         made.execute("CREATE TABLE t (x)")
     before = plain.read_bytes()
     with pytest.raises(NotAStoreError, match="plaintext SQLite database") as raised:
-        connect(plain, RAW)
+        connect(plain, RAW, create=create)
     assert "secmem import" in str(raised.value.hint)
     assert before == plain.read_bytes()
 
@@ -208,7 +209,7 @@ def test_content_is_not_in_the_file(path: Path) -> None:
     ("pragma", "expected"),
     [
         ("cipher_page_size", "4096"),
-        ("page_size", 4096),
+        ("page_size", "4096"),
         ("journal_mode", "wal"),
         ("wal_autocheckpoint", 0),
         ("synchronous", 2),
@@ -424,22 +425,30 @@ def test_opening_waits_for_another_process(path: Path, open_vault: Callable[[], 
     free.join()
 
 
-def test_beside_a_live_connection_the_file_is_not_touched_by_hand(path: Path, open_vault: Callable[[], Any]) -> None:
-    """Opening a second connection leaves the locks of the first in place, which closing any descriptor would drop."""
+ALONE = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as file:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 510, 2**30 + 2)
+        print("alone")
+    except OSError:
+        print("not alone")
+"""
+
+
+def test_beside_a_live_connection_the_file_is_not_touched_by_hand(
+    path: Path, open_vault: Callable[[], Any], elsewhere: Callable[..., str]
+) -> None:
+    """Opening a second connection leaves the locks of the first, which closing any descriptor of the file takes away.
+
+    The lock is SQLite's shared one (sqlite.org/lockingv3.html). A process that gets it alone takes itself for the last
+    one and removes the WAL.
+    """
     open_vault().execute("SELECT * FROM t").fetchall()
     connect(path, RAW).close()
-    # SQLite's shared lock (sqlite.org/lockingv3.html): whoever gets it alone takes itself for the last one out.
-    pid = os.fork()
-    if pid == 0:
-        import fcntl
-
-        with path.open("r+b") as file:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 510, 2**30 + 2)
-            except OSError:
-                os._exit(0)
-        os._exit(1)
-    assert 0 == os.waitpid(pid, 0)[1]
+    assert "not alone\n" == elsewhere(ALONE, path)
+    path.open("rb").close()
+    assert "alone\n" == elsewhere(ALONE, path)  # so the check above can fail
 
 
 # ---- errors

@@ -61,7 +61,10 @@ def demo(*, live: bool, keep: Path | None) -> None:
         except (DayFailedError, SecureMemoryError) as error:
             page.spoken("error", f"{type(error).__name__}: {error}")
             page.claim("everything went as it should", holds=False)
-        what_next(page, place if keep else None)
+        if not page.failed:
+            what_next(page)
+        if keep is not None:
+            where_kept(page, place)
     page.gap()
     seconds = time.monotonic() - started
     if page.failed:
@@ -238,7 +241,7 @@ def tampered(page: Page, place: Place) -> None:
     page.claim("to read the conversations fails, too: what is not proven is not served", holds=refused is not None)
 
 
-def what_next(page: Page, kept: Place | None) -> None:
+def what_next(page: Page) -> None:
     """What to do next."""
     page.heading("What to do next")
     page.paragraph("In an agent of your own, import SecureSession from secure_memory, and change one line:")
@@ -246,12 +249,15 @@ def what_next(page: Page, kept: Place | None) -> None:
     page.line('    + session = SecureSession("user_123", "support.secmem")')
     page.paragraph("Try the desk that you just saw:  python -m secure_memory.examples.support_desk")
     page.paragraph("See what else there is:          secmem --help")
-    if kept is not None:
-        page.gap()
-        page.paragraph("The files were kept. To look around in them:")
-        for name, path in (("STORE", kept.store), ("KEY_FILE", kept.key), ("ANCHOR", kept.anchors)):
-            page.line(f"    export SECMEM_{name}={quote(str(path))}")
-        page.line("    secmem audit log")
+
+
+def where_kept(page: Page, place: Place) -> None:
+    """How to look at what was kept."""
+    page.gap()
+    page.paragraph("The files were kept. To look around in them:")
+    for name, path in (("STORE", place.store), ("KEY_FILE", place.key), ("ANCHOR", place.anchors)):
+        page.line(f"    export SECMEM_{name}={quote(str(path))}")
+    page.line("    secmem audit log")
 
 
 def dialogue(page: Page, turn: Turn) -> None:

@@ -49,7 +49,7 @@ class LogRecord:
 class LogFilter:
     """Which entries are wanted: those that match everything given. Times are in microseconds, `until` is exclusive.
 
-    `action` may end in `.*`. `session` and `subject` are names, or uids in hex.
+    `action` may end in `.*`. `session` and `subject` are names, or uids in hex. `actor_as_subject` is filled in.
     """
 
     since: int | None = None
@@ -59,6 +59,7 @@ class LogFilter:
     actor: str | None = None
     action: str | None = None
     outcome: str | None = None
+    actor_as_subject: str | None = None
 
     def matches(self, entry: Entry) -> bool:
         """Whether the entry is wanted, where `session` and `subject` are uids (see `_in_tenant`)."""
@@ -67,7 +68,7 @@ class LogFilter:
             and (self.until is None or entry.time < self.until)
             and (self.session is None or self.session == entry.session)
             and (self.subject is None or self.subject == entry.subject)
-            and (self.actor is None or self.actor == entry.actor)
+            and (self.actor is None or entry.actor in (self.actor, self.actor_as_subject))
             and (self.outcome is None or self.outcome == entry.outcome)
             and (self.action is None or _action_matches(self.action, entry.action))
         )
@@ -111,6 +112,7 @@ def log(
 def follow(shared: SharedStore, tenant: str | None, wanted: LogFilter, actor: Actor | None) -> Iterator[LogRecord]:
     """Matching records as they come, without end. It is one `audit.read` of each ledger, at its beginning."""
     places: dict[str, int] = {}
+    begun = False
     while True:
         for one in tenants(shared, tenant):
             if one.keys.name not in places:
@@ -118,11 +120,13 @@ def follow(shared: SharedStore, tenant: str | None, wanted: LogFilter, actor: Ac
             with one.vault.database.snapshot() as execute:
                 names = _Names(shared, one, execute)
                 size = execute("SELECT coalesce(max(seq), -1) + 1 FROM ledger").fetchone()[0]
-                rows = list(_rows(execute, one, places.get(one.keys.name, size), "ASC"))
+                start = places.get(one.keys.name, 0 if begun else size)  # of a tenant that is new, everything is
+                rows = list(_rows(execute, one, start, "ASC"))
                 matching = _in_tenant(wanted, shared, one, execute)
                 new = [names.named(row, entry) for row, entry in rows if matching.matches(entry)]
             places[one.keys.name] = size
             yield from new
+        begun = True
         time.sleep(POLL_SECONDS)
 
 
@@ -152,6 +156,10 @@ def _in_tenant(wanted: LogFilter, shared: SharedStore, tenant: Tenant, execute: 
         session = row.uid.hex()
     if subject is not None and (uid := shared.keyring.subject(tenant.keys, tenant.keys.name_mac("subject", subject))):
         subject = uid.hex()
+    if wanted.actor is not None and (
+        uid := shared.keyring.subject(tenant.keys, tenant.keys.name_mac("subject", wanted.actor))
+    ):
+        wanted = replace(wanted, actor_as_subject=f"subject:{uid.hex()}")  # so an actor who is the subject is recorded
     return replace(wanted, session=session, subject=subject)
 
 

@@ -211,7 +211,7 @@ class Conversation:
 
     def _known_row(self, tx: Transaction, opened: Opened) -> SessionRow | None:
         """The session's row, checked. Raises TamperedError, KeyDestroyedError, or StaleError to resolve again."""
-        if self._row is not None and sessions.by_id(tx.execute, self._row.id) == self._row:
+        if self._row is not None and sessions.unchanged(tx.execute, self._row):
             return self._row
         keys = opened.keys
         row = sessions.find(tx.execute, opened.tenant.keys.name_mac("session", self.name))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ from secure_memory.vault.vault import Vault
 
 SYSTEM_TENANT = "(system)"
 """The system vault's place in the keyring: no tenant's name may begin like it."""
-_TENANT_NAME = re.compile(r"[^\s(\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,199}")
 
 log = get_logger(__name__)
 
@@ -61,15 +59,15 @@ class SharedStore:
             raise RuntimeError("the store is closed")
         return self._tenants.get(name)
 
-    def tenant(self, name: str) -> Tenant:
+    def tenant(self, name: str, actor: Actor | None = None) -> Tenant:
         """The tenant of that name, made where there is none. Blocks for disk. Raises ValueError for a bad name."""
         known = self.known_tenant(name)
         if known is not None:
             return known
         keys = self.keyring.tenant(check_tenant_name(name)) or self.keyring.create_tenant(name)
         if keys.state == "creating":
-            self.record({"action": "tenant.create", "detail": {"tenant": keys.uid.hex()}})
-        return self._opened(keys, {"action": "tenant.create"})
+            self.record({"action": "tenant.create", "detail": {"tenant": keys.uid.hex()}}, actor)
+        return self._opened(keys, {**asking(actor), "action": "tenant.create"})
 
     def existing_tenant(self, name: str) -> Tenant:
         """The tenant of that name. Raises ConfigurationError where there is none."""
@@ -84,7 +82,7 @@ class SharedStore:
         known = self.known_tenant(SYSTEM_TENANT)
         if known is None:
             keys = self.keyring.create_tenant(SYSTEM_TENANT)
-            known = self._opened(keys, {"action": "store.create"})
+            known = self._opened(keys, {**asking(None), "action": "store.create"})
         return known
 
     def _opened(self, keys: TenantKeys, first_entry: Mapping[str, Any]) -> Tenant:
@@ -95,15 +93,20 @@ class SharedStore:
             self._anchor(keys.vault),
             anchor_required=self.anchor_required,
         )
-        # Two threads may come here at once: the first one's stays, and the other's has no connection yet.
+        try:
+            if keys.state == "creating":
+                vault.database.create(first_entry)
+                self.keyring.activate_tenant(keys.uid)
+            else:
+                with vault.database.lock:
+                    vault.database.open()  # here, where waiting for a disk is fine, and not in the first read
+        except BaseException:
+            vault.close()
+            raise
+        # Known only now that it is made and open. Two threads may come here at once: the first one's stays.
         tenant = self._tenants.setdefault(keys.name, Tenant(keys, vault))
-        database = tenant.vault.database
-        if keys.state == "creating":
-            database.create({**asking(None), **first_entry})
-            self.keyring.activate_tenant(keys.uid)
-        else:
-            with database.lock:
-                database.open()  # here, where waiting for a disk is fine, and not in the first read
+        if tenant.vault is not vault:
+            vault.close()
         return tenant
 
     def _vault_path(self, keys: TenantKeys) -> Path | None:
@@ -158,7 +161,7 @@ def asking(actor: Actor | None) -> dict[str, Any]:
 
 def check_tenant_name(name: str) -> str:
     """The name. Raises ValueError where it is no name for a tenant."""
-    if not isinstance(name, str) or not _TENANT_NAME.fullmatch(name):
+    if not isinstance(name, str) or not 1 <= len(name) <= 200 or not name.isprintable() or name[0] in " (":
         raise ValueError("a tenant's name is 1 to 200 printable characters and does not begin with a space or '('")
     return name
 
@@ -177,4 +180,6 @@ def _keys_driver(path: Path | None) -> Driver:
             raise
         return connection
 
-    return Driver(connect_for, sqlcipher.begin, sqlcipher.translate, sqlcipher.DriverError, path is None)
+    return Driver(
+        connect_for, sqlcipher.begin, sqlcipher.check_pages, sqlcipher.translate, sqlcipher.DriverError, path is None
+    )

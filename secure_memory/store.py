@@ -235,7 +235,7 @@ class SecureStore:
         shared = self._open()
         if any(name == info.name for info in self.tenant_list()):
             raise ConfigurationError(f"there is a tenant {name!r} already")
-        shared.tenant(name)
+        shared.tenant(name, self._who())
         return next(info for info in self.tenant_list() if info.name == name)
 
     def tenant_list(self) -> list[TenantInfo]:

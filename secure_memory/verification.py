@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from secure_memory.actor import Actor
 from secure_memory.audit import record, tenants
-from secure_memory.errors import ConfigurationError, KeyNotFoundError, SecureMemoryError
+from secure_memory.errors import ConfigurationError, KeyNotFoundError, SecureMemoryError, TamperedError
 from secure_memory.ledger import anchor as anchors
 from secure_memory.ledger.ledger import stored_nodes
 from secure_memory.ledger.merkle import Head, root_at
@@ -17,6 +17,7 @@ from secure_memory.shared import SharedStore
 from secure_memory.tenancy import Tenant
 from secure_memory.vault import sessions
 from secure_memory.vault import verify as vault_verify
+from secure_memory.vault.sqlcipher import check_pages
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,10 @@ def verify(
 
     The check is itself an `audit.verify` entry of each vault.
     """
+    try:
+        shared.keyring.check()
+    except TamperedError as error:
+        raise TamperedError(f"keys.db: {error}", hint=error.hint) from None
     return [_verify_one(shared, one, actor, progress) for one in tenants(shared, tenant)]
 
 
@@ -72,17 +77,21 @@ def _verify_one(
             if isinstance(state, anchors.State):
                 node = stored_nodes(execute)
                 anchors.check(state, whole.entries, lambda size: root_at(size, node))
+            check_pages(execute)
     except SecureMemoryError as error:
-        raise type(error)(f"tenant {name!r}: {error}", hint=error.hint) from None
+        said = str(error)
+        raise type(error)(said if repr(name) in said else f"tenant {name!r}: {said}", hint=error.hint) from None
     record(tenant, "audit.verify", actor, detail={"entries": whole.entries, "items": whole.items})
     anchor = "ok" if isinstance(state, anchors.State) else state
     return TenantReport(name, whole.entries, whole.sessions, whole.items, whole.root.hex(), anchor)
 
 
 def _anchor_state(tenant: Tenant) -> anchors.State | str:
-    """What the anchor says, or why there is nothing: missing, unreadable or off."""
+    """What the anchor says, or why that proves nothing: off, unreadable, missing; or missing when the store was opened."""
     if tenant.vault.database.anchor is None:
         return "off"
+    if tenant.vault.database.gap is not None:
+        return f"begun anew: {tenant.vault.database.gap}"
     try:
         return tenant.vault.database.anchor.read() or "missing"
     except SecureMemoryError:

@@ -29,12 +29,14 @@ class Driver:
     """How keys.db is reached.
 
     `connect(key, salt)` opens it with its schema, under a key of 32 bytes and a salt of 16; `begin(connection)` begins a
-    write, waiting for other processes; `translate(error, doing)` is our error for one of the driver's, whose class is
-    `error`. An `in_memory` database is its connection, which a forked child then shares no file with and keeps.
+    write, waiting for other processes; `check(execute)` checks every page of the file; `translate(error, doing)` is our
+    error for one of the driver's, whose class is `error`. An `in_memory` database is its connection, which a forked child
+    then shares no file with and keeps.
     """
 
     connect: Callable[[bytes, bytes], Connection]
     begin: Callable[[Connection], None]
+    check: Callable[[Callable[..., Any]], None]
     translate: Callable[[Exception, str], SecureMemoryError]
     error: type[Exception]
     in_memory: bool
@@ -86,6 +88,11 @@ class KeysDatabase:
                 self._opened().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             except self._driver.error as error:
                 raise self._driver.translate(error, "keys.db") from None
+
+    def check(self) -> None:
+        """Check every page of the file. Raises TamperedError."""
+        with self.lock:
+            self._driver.check(self._opened().execute)
 
     def _opened(self) -> Connection:
         if self._closed:

@@ -143,7 +143,8 @@ class Keyring:
                 subject=subject_uid,
                 name=name,
             )
-            made = self._session(db, tenant, name)
+        # Read only now that it is on disk: what is remembered before would be sealed with, and gone, if the commit failed.
+        made = self.session(tenant, name)
         if made is None:
             raise KeyNotFoundError("a session's key vanished while it was made")
         return made, True
@@ -236,6 +237,10 @@ class Keyring:
     def wrap_context(self, owner: bytes, purpose: str, version: int, tenant: bytes, subject: bytes | None) -> bytes:
         """The additional data that a key is wrapped with: everything that says which key it is."""
         return context("secmem/wrap/v1", self._store, tenant, subject or b"", owner, purpose, version)
+
+    def check(self) -> None:
+        """Check every page of keys.db. Raises TamperedError."""
+        self._database.check()
 
     def close(self) -> None:
         """Close the database and overwrite the keys that are cached. Closing twice is harmless."""

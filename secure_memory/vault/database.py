@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from secure_memory.ledger.anchor import Anchor
 from secure_memory.ledger.ledger import VERIFY_HINT, Ledger, Tail, stored_nodes
 from secure_memory.ledger.merkle import Head, root_at
 from secure_memory.log import get_logger
-from secure_memory.vault import sqlcipher
+from secure_memory.vault import open_ones, sqlcipher
 
 MAX_OPEN = 64
 """Databases of this process that may have an open connection (3 files and 190 kB each)."""
@@ -47,7 +46,10 @@ class Identity:
 
 
 class Database:
-    """One tenant's database file, as this process has it. Everything but `snapshot` and `close` wants `lock` held."""
+    """One tenant's database file, as this process has it. Everything but `snapshot` and `close` wants `lock` held.
+
+    `gap` says what an opening found wrong with the anchor, where a gap was recorded.
+    """
 
     def __init__(
         self, identity: Identity, key: Key, ledger_key: Key, anchor: Anchor | None, *, anchor_required: bool = False
@@ -58,6 +60,7 @@ class Database:
         self.anchor = anchor
         self.anchor_required = anchor_required
         self.anchor_degraded = False
+        self.gap: str | None = None
         self.control = ""
         self.tail = Tail()
         self.connection: Any = None
@@ -72,12 +75,8 @@ class Database:
         """The connection, opened and checked where there is none. Called with the lock held."""
         if self.connection is not None:
             return self.connection
-        path = self.identity.path
-        if path is None or not path.exists():
-            raise RollbackError(
-                f"{self.where()}: its vault is missing",
-                hint="treat it as an incident; restore it from a backup: it is never silently made anew",
-            )
+        path = self._existing()
+        known = self.tail
         # First the anchor, then the ledger: the other way round, another process's commit would look like a rollback.
         state = self._read_anchor()
         connection = sqlcipher.connect(path, self._key.bytes + self.identity.vault)
@@ -90,6 +89,7 @@ class Database:
                 self._check_control(connection)
                 gap = self._check_anchor(state, connection)
                 if gap is not None:
+                    self.gap = gap
                     fields = {"action": "audit.gap", "actor": "secure-memory", "outcome": "ok", "detail": {"why": gap}}
                     fields["control"] = self.control
                     self.tail = self.ledger.append(connection.execute, self.tail, fields)
@@ -97,14 +97,31 @@ class Database:
             finally:
                 sqlcipher.rollback(connection)
         except BaseException as error:
+            self.tail = known
             connection.close()
             if isinstance(error, sqlcipher.DriverError):
                 raise sqlcipher.translate(error, self.where()) from None
             raise
         self.connection = connection
         self.move_anchor(durable=gap is not None)
-        _opened(self)
+        open_ones.add(self)
         return connection
+
+    def _existing(self) -> Path:
+        """The vault's path. Raises RollbackError where nothing is there, StorageError where that can't be told."""
+        path = self.identity.path
+        try:
+            if path is not None and path.stat():
+                return path
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            why = (error.strerror or "unknown error").lower()
+            raise StorageError(f"{self.where()}: could not look for its vault: {why}", hint="check modes") from None
+        raise RollbackError(
+            f"{self.where()}: its vault is missing",
+            hint="treat it as an incident; restore it from a backup: it is never silently made anew",
+        )
 
     def _read_anchor(self) -> anchors.State | None:
         if self.anchor is None:
@@ -154,7 +171,8 @@ class Database:
                 raise
             self.connection = connection
             self.move_anchor(durable=True)
-            _opened(self)
+            if self.identity.path is not None:
+                open_ones.add(self)
 
     def shut(self) -> bool:
         """Close the connection if nobody uses it; the next operation opens it again. False where it is in use."""
@@ -218,7 +236,7 @@ class Database:
             self._shut()
             self._key.zero()
             self.ledger_key.zero()
-            _forget(self)
+            open_ones.forget(self)
 
     def forked(self) -> None:
         """In the child of a fork: the connection is the parent's."""
@@ -267,25 +285,3 @@ class Database:
 def control_digest(rows: list[tuple[str, bytes]]) -> str:
     """The digest of the control state (16 bytes, hex) that each entry carries."""
     return sha256(context("secmem/control/v1", *(part for row in rows for part in row))).digest()[:16].hex()
-
-
-# ---- the vaults with an open connection, least recently opened first ------------------------------------------------
-
-_open_databases: OrderedDict[int, Database] = OrderedDict()
-_open_mutex = threading.Lock()
-
-
-def _opened(database: Database) -> None:
-    if database.identity.path is None:
-        return
-    with _open_mutex:
-        _open_databases[id(database)] = database
-        others = [other for other in _open_databases.values() if other is not database]
-        for other in others[: max(0, len(_open_databases) - MAX_OPEN)]:
-            if other.shut():
-                del _open_databases[id(other)]
-
-
-def _forget(database: Database) -> None:
-    with _open_mutex:
-        _open_databases.pop(id(database), None)

@@ -11,6 +11,7 @@ Functions take the transaction they run in. Uids and sealed bytes come from the 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -113,12 +114,15 @@ def prove(items: Sequence[ItemRow], branch: int, after: int, link: bytes, head: 
     position = after
     expected = branch * SPAN + after
     follow = chain.follow
-    for row in items:
-        position += 1
-        expected += 1
-        link = follow(link, position, row[1], row[2])
-        if link != row[3] or row[0] != expected:
-            raise _tampered(position)
+    try:
+        for row in items:
+            position += 1
+            expected += 1
+            link = follow(link, position, row[1], row[2])
+            if link != row[3] or row[0] != expected:
+                raise _tampered(position)
+    except struct.error:  # a turn that no item has
+        raise _tampered(position) from None
     if position != head.position or link != head.link:
         raise _tampered(min(position, head.position) + (position != head.position))
 

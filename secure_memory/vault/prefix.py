@@ -53,10 +53,3 @@ class Prefix:
             self._bytes += sum(map(len, texts))
             if self._bytes > MAX_BYTES:
                 self._texts, self._links, self._bytes = [], [], 0
-
-    def truncate(self, end: int) -> None:
-        """Forget what is past position `end`."""
-        with self._lock:
-            index = max(0, end - self._start)
-            self._bytes -= sum(map(len, self._texts[index:]))
-            del self._texts[index:], self._links[index:]

@@ -49,7 +49,11 @@ def row_mac(ledger_key: Key, tenant: bytes, row: SessionRow) -> bytes:
 
 def check(ledger_key: Key, tenant: bytes, row: SessionRow) -> None:
     """Raise TamperedError where the row is not what this vault wrote."""
-    if not hmac.compare_digest(row_mac(ledger_key, tenant, row), row.mac):
+    try:
+        ours = hmac.compare_digest(row_mac(ledger_key, tenant, row), row.mac)
+    except ValueError:  # a number that no row has
+        ours = False
+    if not ours:
         raise TamperedError("a session's row was edited or moved", hint=VERIFY_HINT)
 
 
@@ -63,6 +67,12 @@ def by_id(execute: Callable[..., Any], row_id: int) -> SessionRow | None:
     """The row with this id, not yet checked."""
     found = execute("SELECT * FROM sessions WHERE id = ?", (row_id,)).fetchone()
     return None if found is None else SessionRow(*found)
+
+
+def unchanged(execute: Callable[..., Any], row: SessionRow) -> bool:
+    """Whether the row that was read and checked before is still there: its MAC binds all of it."""
+    found = execute("SELECT mac FROM sessions WHERE id = ?", (row.id,)).fetchone()
+    return found is not None and bool(found[0] == row.mac)
 
 
 def rows(execute: Callable[..., Any]) -> Iterator[SessionRow]:
@@ -111,6 +121,6 @@ def open_names(subject_key: Key, tenant: bytes, row: SessionRow) -> Names:
     try:
         aad = context("secmem/names/v1", tenant, row.uid)
         found = orjson.loads(subject_key.aead.decrypt(row.sealed[:12], row.sealed[12:], aad))
-    except InvalidTag:
+    except (InvalidTag, ValueError):  # or too short for a nonce
         raise TamperedError("a session's names do not open in their place", hint=VERIFY_HINT) from None
     return Names(found["session"], found["subject"])

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
@@ -42,6 +43,8 @@ DriverError: type[Exception] = driver.Error
 PAGE_SIZE = 4096
 BUSY_TIMEOUT = 10.0
 """Seconds that we wait for another process's transaction."""
+CHECKS = 3
+"""How often a page has to look wrong."""
 PLAINTEXT_MAGIC = b"SQLite format 3\x00"
 MIGRATIONS: tuple[str, ...] = (files("secure_memory.vault").joinpath("schema.sql").read_text(),)
 """Scripts that bring a vault from version n to n + 1; the first one makes it."""
@@ -150,8 +153,15 @@ def refuse_plaintext(path: Path) -> None:
 def migrate(connection: Connection, migrations: tuple[str, ...] = MIGRATIONS) -> None:
     """Bring the schema to the newest version, in one transaction.
 
-    Raises StoreVersionError where the database is of a version that this code doesn't know.
+    Raises StoreVersionError where the database is of a version that this code doesn't know, StorageError.
     """
+    try:
+        _migrate(connection, migrations)
+    except DriverError as error:
+        raise translate(error, "could not bring the schema up to date") from None
+
+
+def _migrate(connection: Connection, migrations: tuple[str, ...]) -> None:
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version > len(migrations):
         raise StoreVersionError(
@@ -171,6 +181,22 @@ def migrate(connection: Connection, migrations: tuple[str, ...] = MIGRATIONS) ->
     except BaseException:
         rollback(connection)
         raise
+
+
+def check_pages(execute: Callable[..., Any]) -> None:
+    """Check the MAC of every page of the file, those that nothing reads among them. Raises TamperedError.
+
+    A page that another process's checkpoint is just writing may look wrong, once: what is wrong stays wrong.
+    """
+    for attempt in range(CHECKS):
+        found = execute("PRAGMA cipher_integrity_check").fetchall()
+        if not found:
+            return
+        time.sleep(0.05 * (attempt + 1))
+    raise TamperedError(
+        f"a page is not what was written ({len(found)} in all)",
+        hint="keep a copy of the files for the investigation, then restore from a backup",
+    )
 
 
 def begin(connection: Connection, timeout: float = BUSY_TIMEOUT) -> None:
@@ -233,7 +259,7 @@ def translate(error: Exception, doing: str) -> SecureMemoryError:
         return StoreBusyError(f"{doing}: another process holds the store", hint="try again in a moment")
     if code == 13:
         return DiskFullError(f"{doing}: the disk is full", hint="free some room; nothing was lost and nothing was kept")
-    if code in (11, 26):
+    if code in (11, 26) or (not code and isinstance(error, driver.OperationalError)):  # the driver's own: text that is none
         return TamperedError(
             f"{doing}: a page is not what was written ({name})",
             hint="keep a copy of the files for the investigation, run `secmem audit verify`, restore from a backup",

@@ -3,7 +3,7 @@
 - Every transaction first checks that the ledger stands where this process last saw it, or further.
 - What this process knows (the database's tail, the known heads) moves only after a COMMIT.
 - An operation that fails takes back what it did and nothing else; where it failed on integrity or access, an entry says so
-  in the same commit.
+  before its caller hears of it.
 - The queue's `lock` is never held while anything waits; the database's is held by whoever uses the connection.
 """
 
@@ -200,9 +200,6 @@ class Vault:
                 execute("ROLLBACK TO operation")
                 transaction.tail = tail
                 transaction._heads.clear()
-                incident = _incident(error, operation.fields)
-                if incident is not None:
-                    transaction.record(incident)
             execute("RELEASE operation")
         execute("COMMIT")
         self._committed(transaction)
@@ -219,19 +216,20 @@ class Vault:
         self.database.move_anchor(durable=written > 0 and self.database.synchronous == "FULL")
 
     def _finish(self, operation: Operation[Any, Any]) -> None:
-        """The part after the commit. What fails the proof is recorded before anyone is told."""
-        if operation.error is not None:
-            if isinstance(operation.error, IntegrityError):
-                log.error("integrity", error=type(operation.error).__name__, vault=self.identity.vault.hex())
-            return
-        try:
-            operation.outcome = operation.finish(operation.outcome)
-        except Exception as error:
-            operation.error = error
-            incident = _incident(error, operation.fields)
-            if incident is not None:
-                log.error("integrity", error=type(error).__name__, vault=self.identity.vault.hex())
-                self._run_batch([Operation(lambda tx: tx.record(incident), lambda _: None, True, operation.fields)])
+        """The part after the commit. What failed on integrity or access is on disk before anyone is told."""
+        if operation.error is None:
+            try:
+                operation.outcome = operation.finish(operation.outcome)
+            except Exception as error:
+                operation.error = error
+        incident = operation.error and _incident(operation.error, operation.fields)
+        if incident:
+            event = "denied" if incident["outcome"] == "denied" else "integrity"
+            log.error(event, vault=self.identity.vault.hex(), **incident["detail"])
+            entry = Operation(lambda tx: tx.record(incident), lambda _: None, True, operation.fields)
+            self._run_batch([entry])
+            if entry.error is not None:
+                log.error("incident not recorded", error=type(entry.error).__name__)
 
     def known_head(self, branch: int) -> HeadRow | None:
         """The newest head of a branch that a committed transaction of this process saw."""

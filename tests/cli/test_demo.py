@@ -74,12 +74,13 @@ class Seen:
 
 def environ_in(place: Path) -> dict[str, str]:
     """An environment with nothing of ours in it, a home that is empty, and the guard in each process of Python."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SECMEM_", "XDG_", "OPENAI_"))}
+    ours = ("SECMEM_", "XDG_", "OPENAI_", "COLUMNS", "NO_COLOR", "FORCE_COLOR", "PYTHON")  # pytest-xdist sets COLUMNS
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     for name in ("home", "tmp", "here", "guard"):
         (place / name).mkdir()
     (place / "guard" / "sitecustomize.py").write_text(GUARD)
-    ours = {"HOME": place / "home", "TMPDIR": place / "tmp", "PYTHONPATH": place / "guard"}
-    return kept | {name: str(path) for name, path in ours.items()} | {"NETWORK_LOG": str(place / "network")}
+    places = {"HOME": "home", "TMPDIR": "tmp", "PYTHONPATH": "guard", "NETWORK_LOG": "network"}
+    return kept | {name: str(place / path) for name, path in places.items()}
 
 
 @pytest.fixture(scope="module")
@@ -281,6 +282,7 @@ def test_an_unflipped_byte_makes_the_demo_fail(run: Run, monkeypatch: pytest.Mon
         return flip(store)
 
     monkeypatch.setattr(told, "flip_byte", there_and_back)
+    monkeypatch.setenv("COLUMNS", "100")
     done = run("demo")
     assert 1 == done.code
     assert "✗ after, the check fails with a TamperedError" in done.out

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
-import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -71,7 +69,7 @@ def begins(talk: Any, path: str, tenant: str, number: int) -> None:
         session = SecureSession("s", path, tenant=tenant, subject="the same")
     with session:
         asyncio.run(session.add_items([{"role": "user", "content": str(number)}]))
-        talk.say(session._shared.manifest.uid.hex())
+        talk.say(session._handle.shared.manifest.uid.hex())
 
 
 @pytest.mark.parametrize("key", ["named", "made"])
@@ -141,7 +139,9 @@ def test_threads_at_once(place: Any) -> None:
     assert (1, 32) == (place.verify()["acme"].sessions, place.verify()["acme"].items)
 
 
-def test_more_vaults_than_threads(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_vaults_than_threads(
+    place: Any, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., None]
+) -> None:
     """A process that wrote to more vaults at once than it has threads still writes when those threads have gone home."""
     monkeypatch.setattr(commits, "IDLE_SECONDS", 0.05)
     monkeypatch.setattr(commits, "workers", workers := commits.Workers())
@@ -155,7 +155,6 @@ def test_more_vaults_than_threads(place: Any, monkeypatch: pytest.MonkeyPatch) -
         sessions = [store.session("s", tenant=f"t{n}") for n in range(3 * commits.MAX_THREADS)]
         for _ in range(3):
             asyncio.run(asyncio.wait_for(to_all(sessions), 30))
-            while any(thread.name == "secure-memory" for thread in threading.enumerate()):
-                time.sleep(0.01)
+            eventually(lambda: workers._threads == 0)
         for session in sessions:
             session.close()

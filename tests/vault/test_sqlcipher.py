@@ -324,7 +324,7 @@ def test_a_migration_brings_an_older_vault_up(open_vault: Callable[[], Any]) -> 
 def test_a_migration_that_fails_leaves_nothing(open_vault: Callable[[], Any]) -> None:
     """A script that breaks off halfway is as if it had never begun."""
     vault = open_vault()
-    with pytest.raises(driver.Error):
+    with pytest.raises(StorageError, match="could not bring the schema up to date"):
         migrate(vault, ("CREATE TABLE one (x);\nCREATE TABLE t (x)",))
     assert not vault.in_transaction
     assert [(0,)] == vault.execute("PRAGMA user_version").fetchall()
@@ -467,7 +467,6 @@ def test_beside_a_live_connection_the_file_is_not_touched_by_hand(
         (13, DiskFullError),  # SQLITE_FULL
         (14, StorageError),  # SQLITE_CANTOPEN
         (26, TamperedError),  # SQLITE_NOTADB
-        (None, StorageError),  # the driver's own
     ],
 )
 def test_every_error_becomes_one_of_ours(code: int | None, expected: type[SecureMemoryError]) -> None:
@@ -479,6 +478,22 @@ def test_every_error_becomes_one_of_ours(code: int | None, expected: type[Secure
     assert str(ours).startswith("tenant 'acme': ")
     assert ours.hint
     assert CANARY not in f"{ours}{ours.hint}"
+
+
+def test_an_error_without_a_code(open_vault: Callable[[], Any]) -> None:
+    """What the driver itself refuses is a StorageError too."""
+    vault = open_vault()
+    vault.close()
+    with pytest.raises(driver.Error) as raised:
+        vault.execute("SELECT 1")
+    assert "the database engine refused" in str(translate(raised.value, "reading"))
+
+
+def test_text_that_is_none_was_not_written_by_us(open_vault: Callable[[], Any]) -> None:
+    """Bytes in a column of text that no text is made of are somebody's edit."""
+    with pytest.raises(driver.Error) as raised:
+        open_vault().execute("SELECT CAST(x'ff' AS TEXT)").fetchall()
+    assert isinstance(translate(raised.value, "reading"), TamperedError)
 
 
 def test_a_real_full_disk_is_told(open_vault: Callable[[], Any]) -> None:

@@ -1,15 +1,16 @@
 """What happens to locks and connections when the process forks.
 
 - Before a fork every guarded lock is taken, so that no transaction is open and no structure half changed in the child.
-- The child never uses, closes or finalises an inherited connection: closing one can checkpoint and delete the WAL under
-  the parent (sqlite.org/howtocorrupt.html 2.6). It leaks it and opens its own.
+- Then every connection is closed, and each side opens its own when it needs one. It is not enough that the child leaves
+  an inherited one alone (sqlite.org/howtocorrupt.html 2.6): SQLite notes by process which locks it holds on a file, so the
+  child would take for its own what the system gave to the parent alone, and a parent that closes would delete the WAL
+  under it.
 
-Used by whatever holds a lock and a connection: vaults, keyrings, the registry of open stores, the workers.
+Used by whatever holds a lock or a connection: vaults, keyrings, the workers, what sessions remember.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 import weakref
@@ -21,12 +22,25 @@ class Guarded(Protocol):
 
     lock: threading.Lock
 
+    def before_fork(self) -> None:
+        """Called in the parent, with every guarded lock held: close what no child may inherit."""
+        ...
+
     def forked(self) -> None:
         """Called in the child, by its only thread, after the lock was replaced by a new one."""
         ...
 
 
+class Renewed(Protocol):
+    """Something that begins anew in a child, since another thread may have been in the middle of changing it."""
+
+    def forked(self) -> None:
+        """Called in the child, by its only thread."""
+        ...
+
+
 _guarded: weakref.WeakSet[Any] = weakref.WeakSet()
+_renewed: weakref.WeakSet[Any] = weakref.WeakSet()
 _adding = threading.Lock()
 _taken: list[Any] = []
 
@@ -37,9 +51,10 @@ def guard(thing: Guarded) -> None:
         _guarded.add(thing)
 
 
-def leak(connection: object) -> None:
-    """Keep an inherited object alive past the end of the interpreter, so that its finaliser never runs."""
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+def renew(thing: Renewed) -> None:
+    """Have `thing` begin anew in every child. Nothing of it is locked before the fork: others may hold its lock."""
+    with _adding:
+        _renewed.add(thing)
 
 
 def _before() -> None:
@@ -48,6 +63,8 @@ def _before() -> None:
     for thing in list(_guarded):
         thing.lock.acquire()
         _taken.append((thing, thing.lock))
+    for thing, _ in _taken:
+        thing.before_fork()
 
 
 def _after_in_parent() -> None:
@@ -64,7 +81,7 @@ def _after_in_child() -> None:
     _taken.clear()
     for thing in things:
         thing.lock = threading.Lock()
-    for thing in things:
+    for thing in (*things, *_renewed):
         thing.forked()
 
 

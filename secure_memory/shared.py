@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ class SharedStore:
         self.anchor_required = required
         self.handles = 0
         self.closed = False
+        self._opened_by = os.getpid()
         self._tenants: dict[str, Tenant] = {}
         self.keyring = Keyring(_keys_driver(None if path is None else path / directory.KEYS), root, manifest.uid)
 
@@ -135,9 +137,10 @@ class SharedStore:
             tenant.vault.database.anchor_required = True
 
     def close(self) -> None:
-        """Record `store.close`, close every vault, overwrite the keys."""
+        """Record `store.close`, close every vault, overwrite the keys. A forked child opened nothing, and records nothing."""
         try:
-            self.record({"action": "store.close"})
+            if os.getpid() == self._opened_by:
+                self.record({"action": "store.close"})
         except SecureMemoryError as error:
             # Closing has to free what it can; whoever opens the store next meets the same trouble, aloud.
             log.warning("close not recorded", error=type(error).__name__)

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from secure_memory import audit, verification
 from secure_memory.actor import Actor, as_actor, resolve
 from secure_memory.audit import LogFilter, LogRecord
+from secure_memory.conversation import Conversation
 from secure_memory.errors import ConfigurationError
 from secure_memory.items import Item
 from secure_memory.ledger.entry import parse
 from secure_memory.ledger.ledger import Row, head_of
 from secure_memory.registry import Handle, KeySource, create_store, memory_store, open_store
-from secure_memory.service import Conversation
 from secure_memory.shared import SYSTEM_TENANT, SharedStore
 from secure_memory.tenancy import Asker
 from secure_memory.vault import sessions

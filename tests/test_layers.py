@@ -23,8 +23,10 @@ COMMON = {"errors", "actor", "clock", "items", "log", "fork"}
 VAULT = COMMON | {"ledger", "keys.key"}  # of keys the values only, Key and context(): no provider, no keyring
 TENANCY = COMMON | {"vault", "ledger", "redaction", "policy", "keys"}
 SERVICE = TENANCY | {"tenancy"}
+CONVERSATION = SERVICE | {"service"}
+BRANCHING = CONVERSATION | {"conversation"}
 DIRECTORY = COMMON | {"vault", "keys"}  # the store's directory and its store.json
-SHARED = SERVICE | {"service", "directory"}  # a store that is open in this process
+SHARED = BRANCHING | {"branching", "directory"}  # a store that is open in this process
 REGISTRY = SHARED | {"shared"}  # which stores are
 AGENTS_SDK = REGISTRY | {"registry"}
 AUDIT = LIFECYCLE = SHARED | {"shared"}
@@ -38,6 +40,8 @@ ROOMS: dict[str, set[str]] = {
     "vault": VAULT,
     "tenancy": TENANCY,
     "service": SERVICE,
+    "conversation": CONVERSATION,
+    "branching": BRANCHING,
     "directory": DIRECTORY,
     "shared": SHARED,
     "registry": REGISTRY,

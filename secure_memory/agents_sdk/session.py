@@ -20,9 +20,10 @@ from agents.tracing import get_current_trace
 
 from secure_memory import directory
 from secure_memory.actor import Actor, as_actor
+from secure_memory.agents_sdk.branches import Branches
+from secure_memory.branching import Branching
 from secure_memory.errors import ConfigurationError
 from secure_memory.registry import Handle, KeySource, create_store, memory_store, open_store
-from secure_memory.service import Conversation
 from secure_memory.tenancy import Asker
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ _REFUSED = {
 """Arguments of the SDK's sessions that we don't take, and what to do instead."""
 
 
-class SecureSession:
+class SecureSession(Branches):
     """One conversation, encrypted, audited and proven: the SDK's `Session` protocol.
 
     ``SecureSession("user_123", "support.secmem", tenant="acme")`` opens the store, or makes it;
@@ -149,7 +150,7 @@ class SecureSession:
         self.session_settings = settings or SessionSettings()
         self._handle = handle
         self._closed = False
-        self._conversation = Conversation(
+        self._conversation = Branching(
             handle.shared, session_id, tenant=tenant, subject=subject, actor=actor, require_actor=require_actor, cache=cache
         )
 
@@ -161,16 +162,20 @@ class SecureSession:
     async def get_items(
         self,
         limit: int | None = None,
+        branch_id: str | None = None,
         *,
         actor: Actor | str | None = None,
         wrapper: RunContextWrapper[Any] | None = None,
     ) -> list[TResponseInputItem]:
         """The newest `limit` items in the order they were added; all where neither `limit` nor the settings say so.
 
+        They are those of the current branch, or of the one named, which raises ValueError where there is none.
         Raises IntegrityError where what is stored is not what was written, AccessDeniedError, StorageError; RuntimeError
         where the session is closed.
         """
         asker = self._asker(actor, wrapper)
+        if branch_id is not None:
+            return await self._items_of(branch_id, limit, asker)
         items: list[Any] = await self._conversation.read(resolve_session_limit(limit, self.session_settings), asker)
         return items
 

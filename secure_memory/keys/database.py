@@ -101,11 +101,14 @@ class KeysDatabase:
             self._connection = self._driver.connect(self._key.bytes, self._salt)
         return self._connection
 
-    def forked(self) -> None:
-        """In the child of a fork: leave the parent's connection alone and open our own when one is needed."""
+    def before_fork(self) -> None:
+        """Close the connection, unless the database is in memory: each side opens its own when one is needed."""
         if self._connection is not None and not self._driver.in_memory:
-            fork.leak(self._connection)
+            self._connection.close()
             self._connection = None
+
+    def forked(self) -> None:
+        """In the child of a fork: nothing was inherited."""
 
     def close(self) -> None:
         """Close the connection and overwrite the key. Closing twice is harmless."""

@@ -54,12 +54,14 @@ class Row(NamedTuple):
 
 
 class HeadRow(NamedTuple):
-    """A branch's head, with the `seq` of the entry that set it and the uids that the entry names, in hex."""
+    """A branch's head, with the `seq` of the entry that set it and the uids that the entry names, in hex. `gone` where
+    that entry deleted the branch."""
 
     seq: int
     head: BranchHead
     session: str
     branch: str
+    gone: bool = False
 
 
 class Ledger:
@@ -171,7 +173,7 @@ def head_of(row: Row, entry: Entry | None = None) -> HeadRow:
         raise TamperedError(f"ledger entry {row.seq} is malformed", hint=VERIFY_HINT) from None
     if entry.head is None or entry.session is None or entry.branch is None or entry.seq != row.seq:
         raise TamperedError(f"ledger entry {row.seq} is not the write that its row says", hint=VERIFY_HINT)
-    return HeadRow(row.seq, entry.head, entry.session, entry.branch)
+    return HeadRow(row.seq, entry.head, entry.session, entry.branch, entry.detail.get("deleted") is True)
 
 
 def stored_nodes(execute: Execute) -> merkle.Node:

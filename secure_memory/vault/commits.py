@@ -165,6 +165,9 @@ class Workers:
             with self.lock:
                 self._unfinished -= 1
 
+    def before_fork(self) -> None:
+        """There is nothing to close: a thread that waits for a job holds nothing."""
+
     def forked(self) -> None:
         """In the child of a fork: its only thread is the one that forked, and the parent's jobs are the parent's."""
         self._jobs = SimpleQueue()

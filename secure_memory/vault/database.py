@@ -32,6 +32,9 @@ from secure_memory.vault import open_ones, sqlcipher
 MAX_OPEN = 64
 """Databases of this process that may have an open connection (3 files and 190 kB each)."""
 
+_forked_amid_scans: set[Path] = set()
+"""Vaults that this process must not open: it inherited a connection to them, whose locks SQLite takes for its own."""
+
 log = get_logger(__name__)
 
 
@@ -67,6 +70,7 @@ class Database:
         self.synchronous = "FULL"
         self.lock = threading.Lock()
         self._key = key
+        self._scans = 0
         fork.guard(self)
 
     # ---- opening, shutting, closing -----------------------------------------------------------------------------
@@ -76,6 +80,11 @@ class Database:
         if self.connection is not None:
             return self.connection
         path = self._existing()
+        if path in _forked_amid_scans:
+            raise StorageError(
+                f"{self.where()}: this process was forked while another thread of its parent was scanning the vault",
+                hint="fork before the scan begins or after it has ended, or start processes with spawn",
+            )
         known = self.tail
         # First the anchor, then the ledger: the other way round, another process's commit would look like a rollback.
         state = self._read_anchor()
@@ -203,6 +212,7 @@ class Database:
                 yield connection.execute
                 return
             beside = sqlcipher.connect(self.identity.path, self._key.bytes + self.identity.vault)
+            self._scans += 1
         try:
             beside.execute("PRAGMA query_only = ON")
             beside.execute("BEGIN")
@@ -211,6 +221,8 @@ class Database:
             raise sqlcipher.translate(error, self.where()) from None
         finally:
             beside.close()
+            with self.lock:
+                self._scans -= 1
 
     def checkpoint(self) -> None:
         """Move the WAL's pages into the database. Another process's reader may hold some back; the next one gets them."""
@@ -238,11 +250,15 @@ class Database:
             self.ledger_key.zero()
             open_ones.forget(self)
 
+    def before_fork(self) -> None:
+        """Close the connection, unless the vault is in memory: each side opens its own when one is needed."""
+        if self.identity.path is not None:
+            self._shut()
+
     def forked(self) -> None:
-        """In the child of a fork: the connection is the parent's."""
-        if self.connection is not None and self.identity.path is not None:
-            fork.leak(self.connection)
-            self.connection = None
+        """In the child of a fork: a connection is inherited only where another thread was scanning."""
+        if self._scans and self.identity.path is not None:
+            _forked_amid_scans.add(self.identity.path)
         if self.anchor is not None:
             self.anchor.after_fork()
 

@@ -160,6 +160,55 @@ def pop(tx: Transaction, branch: int, head: BranchHead) -> tuple[BranchHead, Ite
     return BranchHead(position, turn, link, head.base_position, head.base_turn, head.base_link), row
 
 
+def fork(
+    tx: Transaction, source: int, head: BranchHead, before_turn: int, branch: int, uid: bytes
+) -> tuple[BranchHead, int]:
+    """Copy the items of the turns before `before_turn` to a new branch, sealed bytes included; returns its head, and how
+    many they are. The whole source is proven first.
+
+    Raises ValueError where the source has no such turn that begins with a user message.
+    """
+    found = _proven(tx, source, head)
+    if not any(row.turn == before_turn and row.role == "user" for row in found):
+        raise ValueError(f"turn {before_turn} does not contain a user message in this branch")
+    new = begin(uid)
+    turn = min(head.base_turn, before_turn)
+    position, link = 0, new.link
+    for row in found:
+        if row.turn < before_turn:
+            position += 1
+            turn, link = row.turn, chain.follow(link, position, row.turn, row.uid)
+            copied = row._replace(id=branch * SPAN + position, link=link)
+            tx.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", copied)
+    return BranchHead(position, turn, link, 0, min(head.base_turn, before_turn), new.link), position
+
+
+def rewind(tx: Transaction, branch: int, head: BranchHead, turn: int) -> tuple[BranchHead, int]:
+    """Delete the items of the turns after `turn`; returns the new head, and how many they were.
+
+    Raises ValueError where the branch has not come as far as `turn`, or no longer goes back to it.
+    """
+    if not head.base_turn <= turn <= head.turn:
+        raise ValueError(f"turn {turn} is not one of this branch's turns, {head.base_turn} to {head.turn}")
+    found = _proven(tx, branch, head)
+    kept = [row for row in found if row.turn <= turn]
+    last = kept[-1] if kept else None
+    position, link = (last.position, last.link) if last else (head.base_position, head.base_link)
+    first = branch * SPAN
+    tx.execute("DELETE FROM items WHERE id > ? AND id < ?", (first + position, first + SPAN))
+    new = BranchHead(
+        position, last.turn if last else head.base_turn, link, head.base_position, head.base_turn, head.base_link
+    )
+    return new, len(found) - len(kept)
+
+
+def _proven(tx: Transaction, branch: int, head: BranchHead) -> list[ItemRow]:
+    """All items of a branch, proven."""
+    link, found = fetch(tx, branch, head, head.base_position)
+    prove(found, branch, head.base_position, link, head)
+    return found
+
+
 def clear(tx: Transaction, branch: int, head: BranchHead) -> tuple[BranchHead, int]:
     """Delete every item of the branch; returns the new head, which goes on from the old one, and how many there were.
 

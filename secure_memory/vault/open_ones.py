@@ -29,8 +29,9 @@ def add(database: Shuttable) -> None:
     """Say that `database` was opened; shuts others where there are too many."""
     with _mutex:
         _open[id(database)] = database
-        others = [other for other in _open.values() if other is not database]
-        for other in others[: max(0, len(_open) - MAX_OPEN)]:
+        for other in [other for other in _open.values() if other is not database]:
+            if len(_open) <= MAX_OPEN:
+                return
             if other.shut():
                 del _open[id(other)]
 

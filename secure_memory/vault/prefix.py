@@ -10,6 +10,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
+from secure_memory import fork
+
 MAX_BYTES = 16 * 1024 * 1024
 """Bytes of JSON that one session remembers at the most."""
 
@@ -23,6 +25,12 @@ class Prefix:
         self._texts: list[bytes] = []
         self._links: list[bytes] = []
         self._bytes = 0
+        fork.renew(self)
+
+    def forked(self) -> None:
+        """In the child of a fork: another thread may have been at it, so nothing is remembered."""
+        self._lock = threading.Lock()
+        self._texts, self._links, self._bytes = [], [], 0
 
     def take(self, after: int, end: int) -> tuple[int, bytes, list[bytes]] | None:
         """(position, link there, JSON of the items at after < p <= position), as far as they are remembered up to `end`.

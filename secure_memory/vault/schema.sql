@@ -22,11 +22,17 @@ CREATE TABLE sessions (
     mac         BLOB    NOT NULL
 ) STRICT;
 
--- A branch's row outlives it, so that an id is never used twice.
+-- A branch's row outlives it, so that neither an id nor a name is used twice. `name` is an HMAC, `sealed` the name under the
+-- subject's key; `mac` binds the row to its session.
 CREATE TABLE branches (
     id      INTEGER PRIMARY KEY,
     session INTEGER NOT NULL REFERENCES sessions (id),
-    uid     BLOB    NOT NULL
+    uid     BLOB    NOT NULL,
+    name    BLOB    NOT NULL,
+    sealed  BLOB    NOT NULL,
+    created INTEGER NOT NULL,
+    mac     BLOB    NOT NULL,
+    UNIQUE (session, name)
 ) STRICT;
 
 -- `id = branch * 2^31 + position`: a branch's items lie together, and no second index is needed to read them in order.

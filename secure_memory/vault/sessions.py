@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 from cryptography.exceptions import InvalidTag
@@ -32,6 +32,14 @@ class SessionRow(NamedTuple):
     created: int
     sealed: bytes
     mac: bytes
+
+
+class Naming(Protocol):
+    """Whoever can turn a name into what it is found by: a tenant's keys."""
+
+    def name_mac(self, kind: str, name: str) -> bytes:
+        """The HMAC of a name of that kind (32 bytes)."""
+        ...
 
 
 class Names(NamedTuple):
@@ -89,18 +97,16 @@ def insert(
     uid: bytes,
     name: bytes,
     subject: bytes,
+    branch: int,
     key_version: int,
     sealed: bytes,
-) -> tuple[SessionRow, bytes]:
-    """Insert a session and its main branch; returns the row and the branch's uid."""
-    branch_uid = os.urandom(16)
+) -> SessionRow:
+    """Insert a session whose main branch will be `branch`; returns the row."""
     row_id = execute("SELECT coalesce(max(id), 0) + 1 FROM sessions").fetchone()[0]
-    branch = execute("SELECT coalesce(max(id), 0) + 1 FROM branches").fetchone()[0]
     row = SessionRow(row_id, uid, name, subject, branch, key_version, clock.now(), sealed, b"")
     row = row._replace(mac=row_mac(ledger_key, tenant, row))
     execute("INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
-    execute("INSERT INTO branches VALUES (?, ?, ?)", (branch, row_id, branch_uid))
-    return row, branch_uid
+    return row
 
 
 def was_created(execute: Callable[..., Any], uid: bytes) -> bool:

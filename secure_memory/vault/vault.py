@@ -57,10 +57,13 @@ class Transaction:
         """Append the entry of a write to a branch, which is what moves the branch's head."""
         seq = self.tail.size
         self._append({"branch": branch_uid, "head": head.to_json(), "session": uid, **fields}, branch, session)
-        self._heads[branch] = HeadRow(seq, head, uid, branch_uid)
+        gone = fields.get("detail", {}).get("deleted") is True
+        self._heads[branch] = HeadRow(seq, head, uid, branch_uid, gone)
 
     def _append(self, fields: Mapping[str, Any], branch: int | None, session: int | None) -> None:
         entry = {"outcome": "ok", "control": self._vault.database.control, **self._fields, **fields}
+        if "detail" in fields and "detail" in self._fields:
+            entry["detail"] = {**self._fields["detail"], **fields["detail"]}
         self.tail = self._vault.ledger.append(self.execute, self.tail, entry, branch=branch, session=session)
 
     def head(self, branch: int) -> HeadRow:
@@ -88,6 +91,7 @@ class Vault:
         self.lock = threading.Lock()
         self._queue: deque[Operation[Any, Any]] = deque()
         self._scheduled = False
+        self._draining = threading.Lock()  # held by whoever has taken operations and not yet told their callers
         self._closed = False
         self._since_checkpoint = 0
         self._heads: OrderedDict[int, HeadRow] = OrderedDict()
@@ -141,18 +145,24 @@ class Vault:
     def _drain(self) -> None:
         """What a worker does for this vault: everything that waits, batch by batch."""
         while True:
-            batch = self._take()
-            if batch:
-                self._run_batch(batch)
-                for operation in batch:
-                    self._finish(operation)
-                deliver(batch)
+            self._run_next()
             if self._since_checkpoint >= CHECKPOINT_AFTER:
                 self._checkpoint()
             with self.lock:
                 if not self._queue:
                     self._scheduled = False
                     return
+
+    def _run_next(self) -> bool:
+        """Run the next batch and tell its callers; False where nothing waits."""
+        with self._draining:
+            batch = self._take()
+            if batch:
+                self._run_batch(batch)
+                for operation in batch:
+                    self._finish(operation)
+                deliver(batch)
+            return bool(batch)
 
     def _take(self) -> list[Operation[Any, Any]]:
         with self.lock:
@@ -246,15 +256,16 @@ class Vault:
             if self._closed:
                 return
             self._closed = True
-        while batch := self._take():
-            self._run_batch(batch)
-            for operation in batch:
-                self._finish(operation)
-            deliver(batch)
+        while self._run_next():  # which waits for what a worker has begun
+            pass
         self.database.close()
 
+    def before_fork(self) -> None:
+        """There is nothing to close here: the database does it."""
+
     def forked(self) -> None:
-        """In the child of a fork: what waits is the parent's."""
+        """In the child of a fork: what waits is the parent's, and so is the worker."""
+        self._draining = threading.Lock()
         self._queue.clear()
         self._scheduled = False
 

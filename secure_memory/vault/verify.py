@@ -3,7 +3,7 @@
 1. The ledger itself (`ledger.verify`).
 2. The control state is this vault's, and the newest entry carries its digest.
 3. Every session's row has our MAC, and its main branch is one that the ledger knows as this session's; every branch of
-   the ledger has its row, with the uid that the ledger names.
+   the ledger has its row, with our MAC and the uid that the ledger names.
 4. The items of every branch, from its base to its head, form the chain that the ledger's newest write names.
 5. Every item opens in its place.
 6. There are no items of branches that the ledger does not know.
@@ -21,7 +21,8 @@ from secure_memory.errors import TamperedError
 from secure_memory.ledger import verify as ledger_verify
 from secure_memory.ledger.ledger import VERIFY_HINT
 from secure_memory.ledger.verify import Checked, Progress
-from secure_memory.vault import history, sessions
+from secure_memory.vault import branches, history, sessions
+from secure_memory.vault.branches import BranchRow
 from secure_memory.vault.database import Database, control_digest
 
 KeyOf = Callable[[sessions.SessionRow], AESGCM]
@@ -50,13 +51,14 @@ def verify(execute: Callable[..., Any], database: Database, key_of: KeyOf, progr
         if known is None or known.session != row.uid.hex():
             raise TamperedError(f"session {row.uid.hex()} has a branch that the ledger does not know", hint=VERIFY_HINT)
         ciphers[row.id] = key_of(row)
-    branches = {row[0]: row for row in execute("SELECT id, session, uid FROM branches")}
+    unknown = {row[0]: BranchRow(*row) for row in execute("SELECT * FROM branches")}
     items = 0
     for branch, known in checked.heads.items():
-        _, session, uid = branches.pop(branch, (branch, None, b""))
-        row_ = rows.get(session) if session is not None else None
-        if row_ is None or row_.uid.hex() != known.session or uid.hex() != known.branch:
+        its = unknown.pop(branch, None)
+        row_ = None if its is None else rows.get(its.session)
+        if its is None or row_ is None or row_.uid.hex() != known.session or its.uid.hex() != known.branch:
             raise TamperedError(f"the rows of session {known.session} are gone or edited", hint=VERIFY_HINT)
+        branches.check(database.ledger_key, row_.uid, its)
         found = history.rows(execute, branch)
         head = known.head
         try:
@@ -65,7 +67,7 @@ def verify(execute: Callable[..., Any], database: Database, key_of: KeyOf, progr
         except TamperedError as error:
             raise TamperedError(f"session {known.session}: {error}", hint=VERIFY_HINT) from None
         items += len(found)
-    if branches:
+    if unknown:
         raise TamperedError("there are branches that the ledger does not know", hint=VERIFY_HINT)
     stored = execute("SELECT count(*) FROM items").fetchone()[0]
     if stored != items:  # (6)

@@ -47,9 +47,13 @@ def pytest_configure(config: pytest.Config) -> None:
         module.SQLiteSession = SecureSession
     for module in (agents.extensions.memory, agents.extensions.memory.advanced_sqlite_session):
         module.AdvancedSQLiteSession = SecureSession
-    from tests.utils import simple_session
-    simple = simple_session.SimpleListSession
-    for value in list(vars(simple_session).values()):
-        if isinstance(value, type) and simple in value.__bases__:
-            value.__bases__ = (ListSession,)
-    simple_session.SimpleListSession = ListSession
+    import ast, sys, types
+    from pathlib import Path
+    path = Path("tests/utils/simple_session.py")
+    tree = ast.parse(path.read_text())
+    tree.body = [node for node in tree.body if getattr(node, "name", None) != "SimpleListSession"]
+    module = types.ModuleType("tests.utils.simple_session")
+    module.SimpleListSession = ListSession
+    import tests.utils
+    sys.modules[module.__name__] = tests.utils.simple_session = module
+    exec(compile(tree, str(path), "exec"), vars(module))

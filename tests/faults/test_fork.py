@@ -148,7 +148,7 @@ def exits(talk: Any, path: str, use: bool) -> None:
     assert files <= set(os.listdir(Path(path, "vaults")))
     talk.say("still here")
     talk.hear()
-    assert ["before", "child", "after"] if use else ["before", "after"] == texts(session)
+    assert (["before", "child", "after"] if use else ["before", "after"]) == texts(session)
     session.close()
 
 

@@ -147,7 +147,7 @@ def _become(request: dict[str, Any], fds: list[int]) -> None:
     os.chdir(request["cwd"])
     try:
         _program(request["file"], request["name"])(Talk(), *request["args"])
-    except BaseException:
+    except Exception:
         os.write(2, traceback.format_exc().encode())
         sys.exit(1)
 

@@ -41,15 +41,13 @@ class Bench:
         return self._opened[-1]
 
     def made(self, **options: Any) -> Vault:
-        """The vault, new, with one session and its empty main branch."""
+        """The vault, new, with the first head of its branch."""
         vault = self.vault(**options)
         vault.database.create({"action": "tenant.create", "actor": "test"})
         self.run(vault, self._begin)
         return vault
 
     def _begin(self, tx: Transaction) -> None:
-        tx.execute("INSERT INTO sessions VALUES (1, ?, x'00', x'00', ?, 1, 0, x'00', x'00')", (SESSION, BRANCH))
-        tx.execute("INSERT INTO branches VALUES (?, 1, ?)", (BRANCH, BRANCH_UID))
         self._write(tx, history.begin(BRANCH_UID), "session.create")
 
     def _write(self, tx: Transaction, head: BranchHead, action: str) -> None:

@@ -242,9 +242,10 @@ def test_the_wal_is_not_checkpointed_by_a_commit(open_vault: Callable[[], Any], 
 def test_foreign_keys_hold(open_vault: Callable[[], Any]) -> None:
     """A row that names another one needs it to be there."""
     vault = open_vault()
-    migrate(vault)
+    vault.execute("CREATE TABLE parents (id INTEGER PRIMARY KEY)")
+    vault.execute("CREATE TABLE children (parent INTEGER REFERENCES parents)")
     with pytest.raises(driver.IntegrityError):
-        vault.execute("INSERT INTO branches VALUES (1, 7, x'00')")
+        vault.execute("INSERT INTO children VALUES (7)")
 
 
 def test_nothing_is_committed_unasked(open_vault: Callable[[], Any]) -> None:

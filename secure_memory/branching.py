@@ -116,9 +116,9 @@ class Branching(Conversation):
                 raise ValueError(f"turn {turn} does not exist: the session has no items")
             source = self._spot(tx, row, current)
             new = branches.next_id(tx.execute)
-            called = (
-                name if name is not None else self._unused(tx, tenant, row, f"branch_from_turn_{turn}_{int(time.time())}")
-            )
+            called = name
+            if called is None:
+                called = self._unused(tx, tenant, row, f"branch_from_turn_{turn}_{clock.now() // 1_000_000}")
             uid = self._insert_branch(tx, row, new, called, tenant, keys)
             head, count = history.fork(tx, source.id, source.head, turn, new, uid)
             spot = source._replace(id=new, uid=uid.hex(), head=head)

@@ -102,6 +102,11 @@ def open_store(
                 shared.abandon()
                 raise
             _open_stores[path.resolve()] = shared
+        elif shared.manifest.uid != manifest.uid:
+            raise ConfigurationError(
+                f"another store took the place of the one at {path}, which is still open in this process",
+                hint="close every session and store of the old one first",
+            )
         elif shared.anchor_directory != anchors:
             raise ConfigurationError(
                 "the store is open in this process with another place for its anchors",

@@ -102,7 +102,7 @@ class Service:
             return None
         sessions.check(opened.tenant.keys.ledger, opened.tenant.keys.uid, row)
         if keys is None or row.uid != keys.uid:
-            raise StaleError
+            raise StaleError(self.tenant)
         if row.key_version != keys.version:
             raise KeyDestroyedError("the session's key was replaced since it was opened", hint="open the session again")
         self._row = row

@@ -10,7 +10,7 @@ from typing import Any
 from secure_memory import directory
 from secure_memory.actor import Actor, program, resolve
 from secure_memory.directory import Manifest
-from secure_memory.errors import ConfigurationError, SecureMemoryError
+from secure_memory.errors import ConfigurationError, RollbackError, SecureMemoryError, StorageError
 from secure_memory.keys.database import SCHEMA, Driver
 from secure_memory.keys.key import Key
 from secure_memory.keys.keyring import Keyring
@@ -66,10 +66,21 @@ class SharedStore:
         known = self.known_tenant(name)
         if known is not None:
             return known
-        keys = self.keyring.tenant(check_tenant_name(name)) or self.keyring.create_tenant(name)
+        keys = self.keyring.tenant(check_tenant_name(name)) or self._created(name)
         if keys.state == "creating":
             self.record({"action": "tenant.create", "detail": {"tenant": keys.uid.hex()}}, actor)
         return self._opened(keys, {**asking(actor), "action": "tenant.create"})
+
+    def _created(self, name: str) -> TenantKeys:
+        """A new tenant's keys. Raises RollbackError where there are vaults that the keyring does not know."""
+        if self.path is not None:
+            files = {file.stem for file in (self.path / directory.VAULTS).glob("*.db")}  # first these: keys come first
+            if files - {vault.hex() for vault in self.keyring.vaults()}:
+                raise RollbackError(
+                    "there are vaults that the keyring does not know",
+                    hint="is keys.db an older copy than the vaults? restore its newest backup",
+                )
+        return self.keyring.create_tenant(name)
 
     def existing_tenant(self, name: str) -> Tenant:
         """The tenant of that name. Raises ConfigurationError where there is none."""
@@ -183,6 +194,11 @@ def _keys_driver(path: Path | None) -> Driver:
             raise
         return connection
 
+    def begin(connection: Any) -> None:
+        if path is not None and not path.exists():  # what would be written now, nobody would ever read
+            raise StorageError("keys.db vanished while it was open", hint="restore it from its newest backup")
+        sqlcipher.begin(connection)
+
     return Driver(
-        connect_for, sqlcipher.begin, sqlcipher.check_pages, sqlcipher.translate, sqlcipher.DriverError, path is None
+        connect_for, begin, sqlcipher.check_pages, sqlcipher.translate, sqlcipher.DriverError, path is None
     )

@@ -60,8 +60,17 @@ class Opened:
     made: bool = False
 
 
-class StaleError(Exception):
-    """The vault knows the session under other keys than ours: someone else just began it. Resolve again."""
+class StaleError(KeyNotFoundError):
+    """The vault knows the session under other keys than ours: someone else just began it. Resolve again.
+
+    Where that does not help, the keys are missing, which is what whoever asked is told.
+    """
+
+    def __init__(self, tenant: str) -> None:
+        super().__init__(
+            f"tenant {tenant!r}: the vault has a session whose key is not in the keyring",
+            hint="is keys.db an older copy than the vault? restore its newest backup",
+        )
 
 
 class Door:
@@ -101,15 +110,9 @@ class Door:
         return Opened(tenant, keys, made)
 
     def resolve_anew(self) -> Opened:
-        """As `_resolve`, when the vault knew a session whose keys we did not. Raises KeyNotFoundError."""
+        """As `resolve`, when the vault knew a session whose keys we did not."""
         self._opened = None
-        opened = self.resolve(create=False)
-        if opened.keys is None:
-            raise KeyNotFoundError(
-                f"tenant {self._tenant!r}: the vault has a session whose key is not in the keyring",
-                hint="is keys.db an older copy than the vault? restore its newest backup",
-            )
-        return opened
+        return self.resolve(create=False)
 
     def _check_subject(self, tenant: Tenant, keys: SessionKeys) -> None:
         if self._subject is not None and not self._is_subject(tenant, keys, self._subject):

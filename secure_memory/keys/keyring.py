@@ -48,6 +48,11 @@ class Keyring:
             rows = db.execute("SELECT uid, name, state, created FROM tenants ORDER BY name").fetchall()
         return [(uid, name, state, created) for uid, name, state, created in rows]
 
+    def vaults(self) -> list[bytes]:
+        """The uid of the vault of every tenant, erased ones too."""
+        with self._database.transaction(write=False) as db:
+            return [uid for (uid,) in db.execute("SELECT vault FROM tenants").fetchall()]
+
     def tenant(self, name: str) -> TenantKeys | None:
         """The tenant of that name with its keys opened, or None. Raises KeyDestroyedError where it was erased."""
         with self._database.transaction(write=False) as db:

@@ -71,6 +71,7 @@ class Database:
         self.lock = threading.Lock()
         self._key = key
         self._scans = 0
+        self._file: tuple[int, int] | None = None
         fork.guard(self)
 
     # ---- opening, shutting, closing -----------------------------------------------------------------------------
@@ -78,6 +79,11 @@ class Database:
     def open(self) -> Any:
         """The connection, opened and checked where there is none. Called with the lock held."""
         if self.connection is not None:
+            if self._file is not None and self._file != _file_at(self._existing()):
+                raise RollbackError(
+                    f"{self.where()}: another file took the place of its vault, which is open",
+                    hint="treat it as an incident; stop every process that uses the store before you restore it",
+                )
             return self.connection
         path = self._existing()
         if path in _forked_amid_scans:
@@ -296,6 +302,12 @@ class Database:
         node = stored_nodes(connection.execute)
         found = anchors.check(state, self.tail.size, lambda size: root_at(size, node))
         return "entries lost in a power cut" if found == "gap" else None
+
+
+def _file_at(path: Path) -> tuple[int, int]:
+    """Which file is at this path: what is written to one that is there no more, nobody would ever read."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def control_digest(rows: list[tuple[str, bytes]]) -> str:

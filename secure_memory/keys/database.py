@@ -6,6 +6,7 @@ The driver is not imported here: whoever opens a store says how the database is 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,13 +14,16 @@ from importlib.resources import files
 from typing import Any
 
 from secure_memory import fork
-from secure_memory.errors import SecureMemoryError
+from secure_memory.errors import SecureMemoryError, StoreBusyError
 from secure_memory.keys.key import Key
 
 SCHEMA = files("secure_memory.keys").joinpath("schema.sql").read_text()
 
 CHECKPOINT_AFTER = 250
 """Commits after which the WAL's pages are moved into the database: it does not do that by itself (see `sqlcipher`)."""
+
+TRUNCATE_SECONDS = 10.0
+"""How long destroying a key waits for other processes to leave the WAL."""
 
 Connection = Any
 
@@ -82,10 +86,17 @@ class KeysDatabase:
             db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def truncate_wal(self) -> None:
-        """Leave nothing of deleted rows in the WAL."""
+        """Leave nothing of deleted rows in the WAL. Raises StoreBusyError where another process reads it for too long."""
+        give_up = time.monotonic() + TRUNCATE_SECONDS
         with self.lock:
             try:
-                self._opened().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                while self._opened().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                    if time.monotonic() > give_up:
+                        raise StoreBusyError(
+                            "keys.db: the key is destroyed, but another process still reads the WAL, which keeps it",
+                            hint="look for a long-running secmem command, then destroy the key again",
+                        )
+                    time.sleep(0.01)
             except self._driver.error as error:
                 raise self._driver.translate(error, "keys.db") from None
 

@@ -18,7 +18,7 @@ from collections import OrderedDict
 from typing import Any
 
 from secure_memory import clock
-from secure_memory.errors import KeyDestroyedError, KeyNotFoundError, TamperedError, WrongKeyError
+from secure_memory.errors import ConfigurationError, KeyDestroyedError, KeyNotFoundError, TamperedError, WrongKeyError
 from secure_memory.keys.database import Connection, Driver, KeysDatabase
 from secure_memory.keys.key import Key, context
 from secure_memory.keys.opened import SessionKeys, TenantKeys
@@ -229,7 +229,7 @@ class Keyring:
             )
         try:
             return parent.unwrap(row[1], self.wrap_context(owner, purpose, row[0], tenant, subject))
-        except WrongKeyError:
+        except (WrongKeyError, ConfigurationError):  # another key's, or none at all
             raise TamperedError(
                 f"a {purpose} key does not open in its place in the keyring",
                 hint="keep a copy of keys.db for the investigation, then restore it from its newest backup",

@@ -79,13 +79,13 @@ class Database:
     def open(self) -> Any:
         """The connection, opened and checked where there is none. Called with the lock held."""
         if self.connection is not None:
-            if self._file is not None and self._file != _file_at(self._existing()):
+            if self._file is not None and self._file != self._existing()[1]:
                 raise RollbackError(
                     f"{self.where()}: another file took the place of its vault, which is open",
                     hint="treat it as an incident; stop every process that uses the store before you restore it",
                 )
             return self.connection
-        path = self._existing()
+        path, file = self._existing()
         if path in _forked_amid_scans:
             raise StorageError(
                 f"{self.where()}: this process was forked while another thread of its parent was scanning the vault",
@@ -117,17 +117,21 @@ class Database:
             if isinstance(error, sqlcipher.DriverError):
                 raise sqlcipher.translate(error, self.where()) from None
             raise
-        self.connection = connection
+        self.connection, self._file = connection, file
         self.move_anchor(durable=gap is not None)
         open_ones.add(self)
         return connection
 
-    def _existing(self) -> Path:
-        """The vault's path. Raises RollbackError where nothing is there, StorageError where that can't be told."""
+    def _existing(self) -> tuple[Path, tuple[int, int]]:
+        """The vault's path, and which file is there: what is written to one that no longer is, nobody would ever read.
+
+        Raises RollbackError where nothing is there, StorageError where that can't be told.
+        """
         path = self.identity.path
         try:
-            if path is not None and path.stat():
-                return path
+            if path is not None:
+                status = path.stat()
+                return path, (status.st_dev, status.st_ino)
         except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as error:
@@ -187,6 +191,7 @@ class Database:
             self.connection = connection
             self.move_anchor(durable=True)
             if self.identity.path is not None:
+                self._file = self._existing()[1]
                 open_ones.add(self)
 
     def shut(self) -> bool:
@@ -302,12 +307,6 @@ class Database:
         node = stored_nodes(connection.execute)
         found = anchors.check(state, self.tail.size, lambda size: root_at(size, node))
         return "entries lost in a power cut" if found == "gap" else None
-
-
-def _file_at(path: Path) -> tuple[int, int]:
-    """Which file is at this path: what is written to one that is there no more, nobody would ever read."""
-    status = path.stat()
-    return status.st_dev, status.st_ino
 
 
 def control_digest(rows: list[tuple[str, bytes]]) -> str:

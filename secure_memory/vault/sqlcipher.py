@@ -262,7 +262,7 @@ def translate(error: Exception, doing: str) -> SecureMemoryError:
     if code in (11, 26) or (not code and isinstance(error, driver.OperationalError)):  # the driver's own: text that is none
         return TamperedError(
             f"{doing}: a page is not what was written ({name})",
-            hint="keep a copy of the files for the investigation, run `secmem audit verify`, restore from a backup",
+            hint="keep a copy of the files for the investigation, then restore from a backup",
         )
     if code == 8:
         return StorageError(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from secure_memory.agents_sdk.session import SecureSession
-from secure_memory.errors import KeyNotFoundError, NotAStoreError, RollbackError, StorageError
+from secure_memory.errors import ConfigurationError, KeyNotFoundError, NotAStoreError, RollbackError, StorageError
 from secure_memory.store import SecureStore
 
 
@@ -30,6 +31,13 @@ def keep(place: Any, text: str = "kept", *, session: str = "s", tenant: str = "d
         add(one, text)
 
 
+@contextmanager
+def sessions(place: Any, *tenants: str) -> Iterator[list[SecureSession]]:
+    """The session `s` of each tenant, none of which is opened before it is used."""
+    with SecureStore.open(place.path) as store, ExitStack() as stack:
+        yield [stack.enter_context(store.session("s", tenant=tenant)) for tenant in tenants]
+
+
 def contents(path: Path) -> dict[str, bytes]:
     """Every file below `path`."""
     return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
@@ -44,13 +52,15 @@ def test_vault(place: Any, tmp_path: Path, gone: str) -> None:
     keep(place)
     lost = place.vault if gone == "file" else place.vault.parent
     lost.rename(tmp_path / "lost")
-    with SecureSession("s", place.path) as session, SecureSession("other", place.path, tenant="other") as other:
+    with sessions(place, "default", "other") as (session, other):
         for operation in (session.get_items, session.pop_item, session.clear_session):
             with pytest.raises(RollbackError) as caught:
                 asyncio.run(operation())
             assert caught.value.hint
         with pytest.raises(RollbackError):
             add(session, "new")
+        with pytest.raises(RollbackError):
+            SecureSession("s", place.path)
         if gone == "file":
             add(other, "another tenant's")
     assert not lost.exists()
@@ -102,14 +112,15 @@ def test_keys_in_use(place: Any, tmp_path: Path) -> None:
     """A keys.db that vanished under a process that has it open takes no new keys: what they seal could never be read."""
     keep(place)
     with SecureStore.open(place.path) as store:
-        add(store.session("s"), "more")
-        (place.path / "keys.db").rename(tmp_path / "lost")
-        with pytest.raises(StorageError):
-            add(store.session("new"), "lost")
-        with pytest.raises(StorageError):
-            store.tenant_create("new")
-        (tmp_path / "lost").rename(place.path / "keys.db")
-        add(store.session("new"), "kept")
+        with store.session("s") as session, store.session("new") as new:
+            add(session, "more")
+            (place.path / "keys.db").rename(tmp_path / "lost")
+            with pytest.raises(StorageError):
+                add(new, "lost")
+            with pytest.raises(StorageError):
+                store.tenant_create("new")
+            (tmp_path / "lost").rename(place.path / "keys.db")
+            add(new, "kept")
     assert ["kept", "more"] == place.texts()
     assert ["kept"] == place.texts("new")
     place.verify()
@@ -200,7 +211,7 @@ def test_vault_rolled_back(place: Any, tmp_path: Path) -> None:
     shutil.copy(place.vault, older)
     keep(place, "two")
     shutil.copy(older, place.vault)
-    with SecureSession("s", place.path) as session, SecureSession("s", place.path, tenant="other") as other:
+    with sessions(place, "default", "other") as (session, other):
         with pytest.raises(RollbackError):
             texts(session)
         with pytest.raises(RollbackError):
@@ -262,11 +273,13 @@ def test_keys_older_than_a_tenant(place: Any, tmp_path: Path) -> None:
     shutil.copy(older, place.path / "keys.db")
 
     before = set(os.listdir(place.path / "vaults"))
-    with SecureSession("s", place.path, tenant="acme") as session:
+    with SecureStore.open(place.path) as store, store.session("s", tenant="acme") as session:
         for attempt in (lambda: texts(session), lambda: add(session, "newer yet")):
             with pytest.raises(RollbackError) as caught:
                 attempt()
             assert "keys.db" in (caught.value.hint or "")
+        with pytest.raises(RollbackError):
+            store.tenant_create("acme")
     assert before == {name for name in os.listdir(place.path / "vaults") if not name.endswith(("-wal", "-shm"))}
     assert ["old"] == place.texts()
 
@@ -280,9 +293,9 @@ def test_replaced_while_open(place: Any, tmp_path: Path) -> None:
     keep(place)
     with SecureStore.open(place.path):
         place.path.rename(tmp_path / "old")
-        with pytest.raises(RollbackError):
+        with pytest.raises(ConfigurationError, match="another store"):
             SecureStore.create(place.path)
-        with pytest.raises(RollbackError):
+        with pytest.raises(ConfigurationError, match="another store"):
             SecureStore.open(place.path)
     keep(place, "in the new one")
     assert ["in the new one"] == place.texts()

@@ -100,5 +100,10 @@ def resolve(call: Actor | str | None, context: object, default: Actor | None) ->
 
 def program() -> Actor:
     """The program itself, `service:<name of the script>`: the last resort."""
-    name = PurePath(sys.argv[0]).stem if sys.argv and sys.argv[0] not in ("", "-c", "-m") else "python"
+    return _program(sys.argv[0] if sys.argv else "")
+
+
+@lru_cache(maxsize=4)
+def _program(script: str) -> Actor:
+    name = PurePath(script).stem if script not in ("", "-c", "-m") else "python"
     return Actor(f"service:{name[:100] or 'python'}")

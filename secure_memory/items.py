@@ -73,7 +73,7 @@ def tool_of(item: Mapping[str, Any]) -> str:
 
 def _label(text: str) -> str:
     """Bounded, and valid Unicode: a label stands in a column beside the item, where the item itself is exact."""
-    return text[:200].encode(errors="replace").decode()
+    return text if text.isascii() and len(text) <= 200 else text[:200].encode(errors="replace").decode()
 
 
 def starts_turn(item: Mapping[str, Any]) -> bool:

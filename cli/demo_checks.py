@@ -83,7 +83,7 @@ def verify(store: SecureStore) -> None:
 
 def read(store: SecureStore) -> None:
     """Read every conversation."""
-    for session in store.session_list(tenant=TENANT):
+    for session in store.sessions(tenant=TENANT):
         store.session_show(str(session.name), tenant=TENANT)
 
 

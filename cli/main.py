@@ -21,10 +21,15 @@ _COMMANDS = {
     "doctor": "Check this machine and a store, and say what to mend.",
     "tenant": "The tenants of a store.",
     "session": "The conversations of a tenant.",
+    "import": "Bring in the conversations of the SDK's own databases.",
+    "export": "Write conversations as JSON Lines.",
+    "usage": "What was spent: tokens, and what they cost.",
     "audit": "The ledger: who did what, whether it is whole, its anchors.",
     "completion": "Print a shell's completion script.",
 }
-"""Each is `<name>` in the module `secure_memory.cli.<name>`."""
+"""Each is `<name>` in the module `secure_memory.cli.<name>`, but for those in `_PLACES`."""
+_PLACES = {"import": ("transfer", "import_"), "export": ("transfer", "export")}
+"""The module and the name of commands that are elsewhere: `import` is a word of Python's own."""
 
 
 class _Lazy(Group):
@@ -38,7 +43,8 @@ class _Lazy(Group):
         """The command of that name."""
         if name not in _COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"secure_memory.cli.{name}"), name)
+        module, attribute = _PLACES.get(name, (name, name))
+        command: click.Command = getattr(import_module(f"secure_memory.cli.{module}"), attribute)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

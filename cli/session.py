@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import click
 
 from secure_memory import clock
-from secure_memory.cli.options import Group, Settings
+from secure_memory.cli.options import BadUsage, Group, Settings
 from secure_memory.cli.output import json_document, note, say, table, visible
-from secure_memory.cli.times import shown
+from secure_memory.cli.times import Time, shown
 
 _TENANT = click.option("--tenant", default="default", show_default=True, help="The tenant whose sessions.")
 _COLORS = {"user": "green", "assistant": "blue", "system": "magenta", "developer": "magenta"}
@@ -31,29 +31,41 @@ def session() -> None:
 
 @session.command("list")
 @_TENANT
+@click.option("--subject", help="Only those about this person.")
+@click.option("--tag", "tags", metavar="NAME=VALUE", multiple=True, help="Only those tagged so. Can be repeated.")
+@click.option("--since", type=Time(), help="Only those active since then: 2026-11-22, 24h, 7d.")
+@click.option("--until", type=Time(), help="Only those last active before then.")
 @click.option("-n", "--limit", type=click.IntRange(0), default=50, show_default=True, help="How many; 0 is all.")
 @click.pass_obj
-def list_(settings: Settings, tenant: str, limit: int) -> None:
+def list_(
+    settings: Settings,
+    tenant: str,
+    subject: str | None,
+    tags: tuple[str, ...],
+    since: int | None,
+    until: int | None,
+    limit: int,
+) -> None:
     """List a tenant's sessions, the newest first.
 
     \b
     Examples:
       secmem session list --store support.secmem --tenant acme
-      secmem session list --tenant acme --limit 0 --json
+      secmem session list --tenant acme --subject ana --since 30d
+      secmem session list --tenant acme --tag record=phi --limit 0 --json
     """
+    wanted = dict(map(_tag, tags))
     with settings.opened() as store:
-        found = store.session_list(tenant=tenant, limit=limit or None)
+        found = store.sessions(tenant=tenant, subject=subject, tags=wanted, since=since, until=until, limit=limit or None)
     if settings.as_json:
-        json_document(
-            [
-                {**asdict(i), "created": clock.rfc3339(i.created), "last_activity": clock.rfc3339(i.last_activity)}  #
-                for i in found
-            ]
-        )
+        json_document([_as_json(info) for info in found])
         return
     table(
-        ("session", "subject", "items", "turns", "created", "last activity"),
-        [(i.name or i.uid, i.subject, i.items, i.turns, shown(i.created), shown(i.last_activity)) for i in found],
+        ("session", "subject", "items", "turns", "created", "last activity", "tags"),
+        [
+            (i.name or i.uid, i.subject, i.items, i.turns, shown(i.created), shown(i.last_activity), _tags_of(i))
+            for i in found
+        ],
     )
     if limit and len(found) == limit:
         note(f"the newest {limit}; --limit 0 shows all")
@@ -76,6 +88,29 @@ def show(settings: Settings, session_id: str, tenant: str, limit: int) -> None:
     """
     with settings.opened() as store:
         items = store.session_show(session_id, tenant=tenant, limit=limit or None)
+    _print(settings, items)
+
+
+@session.command()
+@click.argument("session_id", metavar="SESSION")
+@_TENANT
+@click.option("-n", "--limit", type=click.IntRange(0), default=0, help="Only so many of the newest items.")
+@click.pass_obj
+def review(settings: Settings, session_id: str, tenant: str, limit: int) -> None:
+    """Look into a conversation as a supervisor. It wants a --purpose, and is an entry of its own in the ledger.
+
+    \b
+    Example:
+      secmem session review user_123 --tenant acme --purpose quality --reason "ticket 4711"
+    """
+    if settings.purpose is None:
+        raise BadUsage("a review needs a purpose", 'say it with --purpose, such as --purpose "quality assurance"')
+    with settings.opened() as store:
+        items = store.review(session_id, tenant=tenant, purpose=settings.purpose, limit=limit or None)
+    _print(settings, items)
+
+
+def _print(settings: Settings, items: Sequence[Mapping[str, Any]]) -> None:
     if settings.as_json:
         json_document(items)
         return
@@ -86,6 +121,22 @@ def show(settings: Settings, session_id: str, tenant: str, limit: int) -> None:
             click.echo(f"  {visible(line, keep=chr(9))}")
     if not items:
         note("this session has no items")
+
+
+def _tag(text: str) -> tuple[str, str]:
+    name, found, value = text.partition("=")
+    if not (name and found and value):
+        raise BadUsage(f"{text!r} is no tag", "write its name and its value: --tag record=phi")
+    return name, value
+
+
+def _tags_of(info: Any) -> str | None:
+    return ", ".join(f"{name}={value}" for name, value in sorted(info.tags.items())) or None
+
+
+def _as_json(info: Any) -> dict[str, Any]:
+    times = {name: getattr(info, name) for name in ("created", "last_activity", "ended")}
+    return {**asdict(info), **{name: None if at is None else clock.rfc3339(at) for name, at in times.items()}}
 
 
 def head_of(item: Mapping[str, Any]) -> str:

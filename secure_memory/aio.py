@@ -9,11 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from secure_memory.audit import LogRecord
+from secure_memory.billing import UsageTotal
+from secure_memory.catalogue import SessionInfo
 from secure_memory.items import Item
-from secure_memory.store import PathLike, SecureStore, SessionInfo, TenantInfo
+from secure_memory.lifecycle.exporting import ExportReport
+from secure_memory.lifecycle.transfer import ImportReport
+from secure_memory.store import PathLike, SecureStore, TenantInfo
 from secure_memory.verification import AnchorReport, TenantReport
 
 if TYPE_CHECKING:
@@ -52,9 +56,15 @@ class AsyncSecureStore:
         """As `SecureStore.session`: not a coroutine, since it reads and writes nothing."""
         return self.store.session(session_id, **options)
 
-    async def session_list(self, *, tenant: str = "default", limit: int | None = None) -> list[SessionInfo]:
-        """As `SecureStore.session_list`."""
-        return await asyncio.to_thread(self.store.session_list, tenant=tenant, limit=limit)
+    async def sessions(self, **wanted: Any) -> list[SessionInfo]:
+        """As `SecureStore.sessions`."""
+        return await asyncio.to_thread(self.store.sessions, **wanted)
+
+    async def review(
+        self, session_id: str, *, tenant: str = "default", purpose: str, limit: int | None = None
+    ) -> list[Item]:
+        """As `SecureStore.review`."""
+        return await asyncio.to_thread(self.store.review, session_id, tenant=tenant, purpose=purpose, limit=limit)
 
     async def session_show(self, session_id: str, *, tenant: str = "default", limit: int | None = None) -> list[Item]:
         """As `SecureStore.session_show`."""
@@ -67,6 +77,18 @@ class AsyncSecureStore:
     async def tenant_list(self) -> list[TenantInfo]:
         """As `SecureStore.tenant_list`."""
         return await asyncio.to_thread(self.store.tenant_list)
+
+    async def usage(self, **wanted: Any) -> list[UsageTotal]:
+        """As `SecureStore.usage`."""
+        return await asyncio.to_thread(self.store.usage, **wanted)
+
+    async def import_sessions(self, path: PathLike, **options: Any) -> ImportReport:
+        """As `SecureStore.import_sessions`; `progress` is called in another thread."""
+        return await asyncio.to_thread(self.store.import_sessions, path, **options)
+
+    async def export_sessions(self, out: PathLike | BinaryIO, **options: Any) -> ExportReport:
+        """As `SecureStore.export_sessions`; `progress` is called in another thread."""
+        return await asyncio.to_thread(self.store.export_sessions, out, **options)
 
     async def audit_log(self, **wanted: Any) -> list[LogRecord]:
         """As `SecureStore.audit_log`."""

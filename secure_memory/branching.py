@@ -153,7 +153,7 @@ class Branching(Conversation):
             found = self._named(tx, opened.tenant, row, name)
             if found.id == self._current and not force:
                 raise ValueError(f"branch {name!r} is the current one: use force=True or switch to another first")
-            self._delete_branch(tx, row, self._spot(tx, row, found.id))
+            self._delete_branch(tx, opened.tenant, row, self._spot(tx, row, found.id))
             return found.id
 
         def finish(branch: int) -> None:
@@ -175,8 +175,8 @@ class Branching(Conversation):
             for one in branches.of_session(tx.execute, row.id):
                 branches.check(opened.tenant.keys.ledger, row.uid, one)
                 spot = self._spot(tx, row, one.id)
-                if spot.id != one.id:
-                    continue  # it is gone
+                if spot.id != one.id or one.name == branches.state_mac(opened.tenant.keys, row.uid):
+                    continue  # it is gone, or keeps a paused run
                 items, turns = spot.head.position - spot.head.base_position, spot.head.turn - spot.head.base_turn
                 if items or one.id != row.branch:
                     name = branches.open_name(keys.subject_key, one)
@@ -195,7 +195,9 @@ class Branching(Conversation):
                 raise ValueError(f"turn {turn} does not exist: the session has no items")
             spot = self._spot(tx, row, current)
             head, count = history.rewind(tx, spot.id, spot.head, turn)
-            self._record_write(tx, row, spot._replace(head=head), count, detail={"rewind_to_turn": turn})
+            moved = spot._replace(head=head)
+            self._record_write(tx, row, moved, count, detail={"rewind_to_turn": turn})
+            self._pop_usage(tx, opened.tenant, row, moved)
             return count
 
         return Operation(run, lambda count: count, True, self._door.fields("session.pop", opened, asker))

@@ -1,8 +1,9 @@
-"""The four operations of the SDK's `Session`, on one conversation's current branch: read, append, pop, clear."""
+"""The four operations of the SDK's `Session`, on one conversation's current branch: read, append, pop, clear; and a fifth,
+which puts other items into the place of the newest ones, for who makes a long conversation shorter."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from secure_memory import items as sdk_items
@@ -10,13 +11,16 @@ from secure_memory.actor import Actor
 from secure_memory.items import Item
 from secure_memory.ledger.entry import BranchHead
 from secure_memory.service import Service, Spot
-from secure_memory.tenancy import Asker, Opened, Tenants
-from secure_memory.vault import branches, history
+from secure_memory.tenancy import Asker, Opened, Tenant, Tenants
+from secure_memory.vault import branches, history, usage
 from secure_memory.vault.commits import NotNow, Operation
 from secure_memory.vault.history import ItemRow
 from secure_memory.vault.prefix import Prefix
 from secure_memory.vault.sessions import SessionRow
 from secure_memory.vault.vault import Transaction
+
+Also = Callable[[Transaction, Tenant, SessionRow, Spot], None]
+"""What is done in the transaction of an append, after it; the spot has the new head."""
 
 FEW_ROWS = 128
 """Rows that a read may fetch where it is asked; more are fetched and opened by the worker."""
@@ -31,6 +35,15 @@ class Fetched(NamedTuple):
     after: int
     link: bytes
     rows: list[ItemRow]
+
+
+class Tail(NamedTuple):
+    """The newest items of a branch (its row id), proven: `complete` where they are all of it; `head` is where they end."""
+
+    items: list[Item]
+    complete: bool
+    branch: int
+    head: BranchHead
 
 
 class Conversation(Service):
@@ -51,20 +64,16 @@ class Conversation(Service):
         # Of the current branch. Links begin at a branch's uid, so what one branch left here never passes for another's.
         self._prefix = Prefix() if cache else None
 
-    async def read(self, limit: int | None, asker: Asker) -> list[Item]:
+    async def read(self, limit: int | None, asker: Asker, action: str = "session.read") -> list[Item]:
         """The newest `limit` items in order, all where it is None or negative; proven. Raises IntegrityError."""
-        texts = await self._perform(lambda opened: self._read(opened, limit, asker), create=False, here=True)
+        texts = await self._perform(lambda opened: self._read(opened, limit, asker, action), create=False, here=True)
         return sdk_items.load_all(texts)
 
-    def read_blocking(self, limit: int | None, asker: Asker) -> list[Item]:
-        """`read`, in this thread."""
-        texts = self._perform_blocking(lambda opened: self._read(opened, limit, asker))
-        return sdk_items.load_all(texts)
-
-    async def append(self, new: Sequence[Mapping[str, Any]], asker: Asker) -> None:
-        """Append the items, all or none. Raises SerializationError before anything is written."""
+    async def append(self, new: Sequence[Mapping[str, Any]], asker: Asker, also: Also | None = None) -> None:
+        """Append the items, all or none, and with them what `also` does. Raises SerializationError before anything is
+        written."""
         texts = [sdk_items.dump(item) for item in new]
-        await self._perform(lambda opened: self._append(opened, new, texts, asker), create=True)
+        await self._perform(lambda opened: self._append(opened, new, texts, asker, also), create=True)
 
     async def pop(self, asker: Asker) -> Item | None:
         """Remove and return the newest item; None where there is none."""
@@ -75,13 +84,25 @@ class Conversation(Service):
         """Delete every item."""
         await self._perform(lambda opened: self._clear(opened, asker), create=False)
 
+    async def tail(self, limit: int, asker: Asker) -> Tail | None:
+        """The newest `limit` items, for `replace`; None where the session has not begun. Raises IntegrityError."""
+        return await self._perform(lambda opened: self._tail(opened, limit, asker), create=False)
+
+    async def replace(self, new: Sequence[Item], asker: Asker, tail: Tail | None = None, start: int = 0) -> bool:
+        """Put `new` into the place of the tail's items from number `start` on, or of all items, in one transaction.
+
+        False where the branch is no longer as the tail was: nothing has happened then. Raises SerializationError.
+        """
+        texts = [sdk_items.dump(item) for item in new]
+        return await self._perform(lambda opened: self._replace(opened, new, texts, asker, tail, start), create=True)
+
     # ---- how each is done ---------------------------------------------------------------------------------------
 
-    def _read(self, opened: Opened, limit: int | None, asker: Asker) -> Operation[Any, list[bytes]]:
+    def _read(self, opened: Opened, limit: int | None, asker: Asker, action: str) -> Operation[Any, list[bytes]]:
         tenant, keys, current = opened.tenant, opened.keys, self._current
 
         def run(tx: Transaction) -> Fetched | None:
-            row = self._enter(tx, opened, asker, "session.read")
+            row = self._enter(tx, opened, asker, action)
             if row is None:
                 self._record_unknown(tx, opened)
                 return None
@@ -98,7 +119,7 @@ class Conversation(Service):
                 self._prefix.extend(found.after, found.link, texts, [row.link for row in found.rows])
             return found.texts + texts
 
-        return Operation(run, finish, False, self._door.fields("session.read", opened, asker))
+        return Operation(run, finish, False, self._door.fields(action, opened, asker))
 
     def _fetch(self, tx: Transaction, spot: Spot, limit: int | None, prefix: Prefix | None) -> tuple[Fetched, int]:
         """The newest `limit` items of a branch, as far as they are not remembered; and how many they are."""
@@ -109,6 +130,8 @@ class Conversation(Service):
         after = head.position - count
         if prefix is not None and (known := prefix.take(after, head.position)):
             position, link, texts = known
+            if tx.small and head.position - position > FEW_ROWS:
+                raise NotNow
             stored, rows = history.fetch(tx, spot.id, head, position)
             if stored == link:  # else popped and written anew by someone else: what we remember is not the history
                 return Fetched(spot.id, head, texts, position, link, rows), count
@@ -118,7 +141,7 @@ class Conversation(Service):
         return Fetched(spot.id, head, [], after, link, rows), count
 
     def _append(
-        self, opened: Opened, new: Sequence[Mapping[str, Any]], texts: list[bytes], asker: Asker
+        self, opened: Opened, new: Sequence[Mapping[str, Any]], texts: list[bytes], asker: Asker, also: Also | None
     ) -> Operation[Any, None]:
         tenant, keys, current = opened.tenant, opened.keys, self._current
         assert keys is not None  # noqa: S101 - resolved with create=True
@@ -128,13 +151,73 @@ class Conversation(Service):
             row = self._enter(tx, opened, asker, "session.append") or self._begin(tx, tenant, keys)
             spot = self._spot(tx, row, current)
             head, links = history.append(tx, spot.id, spot.head, sealed)
-            self._record_write(tx, row, spot._replace(head=head), len(sealed))
+            moved = spot._replace(head=head)
+            self._record_write(tx, row, moved, len(sealed))
+            if also is not None:
+                also(tx, tenant, row, moved)
             return row, spot.head, links
 
         def finish(done: tuple[SessionRow, BranchHead, list[bytes]]) -> None:
             self._row, head, links = done
             if self._prefix is not None:
                 self._prefix.extend(head.position, head.link, texts, links)
+
+        return Operation(run, finish, True, self._door.fields("session.append", opened, asker))
+
+    def _tail(self, opened: Opened, limit: int, asker: Asker) -> Operation[Any, Tail | None]:
+        tenant, keys, current = opened.tenant, opened.keys, self._current
+
+        def run(tx: Transaction) -> Fetched | None:
+            row = self._enter(tx, opened, asker, "session.read")
+            if row is None:
+                self._record_unknown(tx, opened)
+                return None
+            found, count = self._fetch(tx, self._spot(tx, row, current), limit, None)
+            tx.record({"items": count}, session=row.id)
+            return found
+
+        def finish(found: Fetched | None) -> Tail | None:
+            if found is None or keys is None:
+                return None
+            history.prove(found.rows, found.branch, found.after, found.link, found.head)
+            items = sdk_items.load_all(history.unsealed(found.rows, keys.key.aead, tenant.keys.uid, keys.uid))
+            return Tail(items, found.after == found.head.base_position, found.branch, found.head)
+
+        return Operation(run, finish, False, self._door.fields("session.read", opened, asker))
+
+    def _replace(
+        self, opened: Opened, new: Sequence[Item], texts: list[bytes], asker: Asker, tail: Tail | None, start: int
+    ) -> Operation[Any, bool]:
+        tenant, keys = opened.tenant, opened.keys
+        current = self._current if tail is None else tail.branch
+        assert keys is not None  # noqa: S101 - resolved with create=True
+        sealed = [self._sealed(tenant, keys, item, text) for item, text in zip(new, texts, strict=True)]
+        detail = {"replaces": True}
+
+        def run(tx: Transaction) -> tuple[SessionRow, BranchHead, list[bytes]] | None:
+            self._enter(tx, opened, asker, "session.pop")
+            row = self._enter(tx, opened, asker, "session.append") or self._begin(tx, tenant, keys)
+            spot = self._spot(tx, row, current)
+            if tail is not None and (spot.id, spot.head) != (tail.branch, tail.head):
+                tx.record({"items": 0, "detail": detail}, session=row.id)
+                return None
+            after = spot.head.base_position if tail is None else tail.head.position - len(tail.items) + start
+            cut, count = history.cut(tx, spot.id, spot.head, after)
+            if count:
+                moved = spot._replace(head=cut)
+                self._record_write(tx, row, moved, count, action="session.pop", detail=detail)
+                self._pop_usage(tx, tenant, row, moved)
+            head, links = history.append(tx, spot.id, cut, sealed)
+            self._record_write(tx, row, spot._replace(head=head), len(sealed), detail=detail)
+            return row, cut, links
+
+        def finish(done: tuple[SessionRow, BranchHead, list[bytes]] | None) -> bool:
+            if done is None:
+                return False
+            self._row, cut, links = done
+            if self._prefix is not None:
+                self._prefix.extend(cut.position, cut.link, texts, links)
+            return True
 
         return Operation(run, finish, True, self._door.fields("session.append", opened, asker))
 
@@ -153,7 +236,9 @@ class Conversation(Service):
             head, item = history.pop(tx, spot.id, spot.head)
             # Opened before it is gone: what does not open is not popped.
             (text,) = history.unsealed([item], keys.key.aead, tenant.keys.uid, keys.uid)
-            self._record_write(tx, row, spot._replace(head=head), 1)
+            moved = spot._replace(head=head)
+            self._record_write(tx, row, moved, 1)
+            self._pop_usage(tx, tenant, row, moved)
             return text
 
         return Operation(run, lambda text: text, True, self._door.fields("session.pop", opened, asker))
@@ -167,18 +252,27 @@ class Conversation(Service):
             for other in branches.of_session(tx.execute, row.id):
                 spot = self._spot(tx, row, other.id)
                 if spot.id == other.id != row.branch:
-                    self._delete_branch(tx, row, spot)
+                    self._delete_branch(tx, opened.tenant, row, spot)
             spot = self._spot(tx, row, None)
             head, count = history.clear(tx, spot.id, spot.head)
-            self._record_write(tx, row, spot._replace(head=head), count)
+            moved = spot._replace(head=head)
+            self._record_write(tx, row, moved, count)
+            self._pop_usage(tx, opened.tenant, row, moved)
 
         def finish(_: None) -> None:
             self._current = None
 
         return Operation(run, finish, True, self._door.fields("session.clear", opened, asker))
 
-    def _delete_branch(self, tx: Transaction, row: SessionRow, spot: Spot) -> int:
+    def _delete_branch(self, tx: Transaction, tenant: Tenant, row: SessionRow, spot: Spot) -> int:
         """Delete a branch and its items; returns how many there were. Its row stays, so that its name is not used again."""
         head, count = history.clear(tx, spot.id, spot.head)
-        self._record_write(tx, row, spot._replace(head=head), count, detail={"deleted": True})
+        moved = spot._replace(head=head)
+        self._record_write(tx, row, moved, count, detail={"deleted": True})
+        self._pop_usage(tx, tenant, row, moved)
         return count
+
+    def _pop_usage(self, tx: Transaction, tenant: Tenant, row: SessionRow, spot: Spot) -> None:
+        """Flag what was spent in the turns that the branch has no longer: it stays spent, and no later turn's."""
+        owner = usage.Owner(row.id, row.uid, spot.id, bytes.fromhex(spot.uid))
+        usage.pop(tx.execute, tenant.keys.ledger, owner, spot.head)

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from contextvars import ContextVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from secure_memory import clock
 from secure_memory import items as sdk_items
@@ -33,9 +34,27 @@ from secure_memory.vault.commits import Operation, perform, perform_blocking
 from secure_memory.vault.history import NewItem
 from secure_memory.vault.seal import Place
 from secure_memory.vault.sessions import Names, SessionRow
-from secure_memory.vault.vault import Transaction
+from secure_memory.vault.vault import Transaction, Vault
 
+P = ParamSpec("P")
 T = TypeVar("T")
+
+_blocking: ContextVar[bool] = ContextVar("secure_memory_blocking", default=False)
+
+
+def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
+    """What the coroutine returns, run in this thread: each of its operations waits here, so that it needs no event loop
+    and may run inside one, which stands still meanwhile. It may await operations of ours and nothing else."""
+    token = _blocking.set(True)
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        value: T = done.value
+        return value
+    finally:
+        _blocking.reset(token)
+        coroutine.close()
+    raise RuntimeError("a blocking operation awaited something that needs an event loop")
 
 
 class Spot(NamedTuple):
@@ -92,20 +111,23 @@ class Service:
 
     def _known_row(self, tx: Transaction, opened: Opened) -> SessionRow | None:
         """The session's row, checked. Raises TamperedError, KeyDestroyedError, or StaleError to resolve again."""
-        if self._row is not None and sessions.unchanged(tx.execute, self._row):
-            return self._row
         keys = opened.keys
-        row = sessions.find(tx.execute, opened.tenant.keys.name_mac("session", self.name))
-        if row is None:
-            if keys is not None and not opened.made and sessions.was_created(tx.execute, keys.uid):
-                raise TamperedError(f"tenant {self.tenant!r}: a session's row is gone", hint=VERIFY_HINT)
-            return None
-        sessions.check(opened.tenant.keys.ledger, opened.tenant.keys.uid, row)
-        if keys is None or row.uid != keys.uid:
-            raise StaleError(self.tenant)
-        if row.key_version != keys.version:
-            raise KeyDestroyedError("the session's key was replaced since it was opened", hint="open the session again")
-        self._row = row
+        row = self._row
+        if row is None or not sessions.unchanged(tx.execute, row):
+            row = sessions.find(tx.execute, opened.tenant.keys.name_mac("session", self.name))
+            if row is None:
+                if keys is not None and not opened.made and sessions.was_created(tx.execute, keys.uid):
+                    raise TamperedError(f"tenant {self.tenant!r}: a session's row is gone", hint=VERIFY_HINT)
+                return None
+            sessions.check(opened.tenant.keys.ledger, opened.tenant.keys.uid, row)
+            self._row = row
+        if keys is None or (row.uid, row.key_version) != (keys.uid, keys.version):
+            if keys is not None and row.uid == keys.uid and row.key_version < keys.version:
+                raise KeyDestroyedError(
+                    f"tenant {self.tenant!r}: the key that a session's row names was destroyed when it was resealed",
+                    hint="is the vault an older copy than keys.db? restore its newest backup",
+                )
+            raise StaleError(self.tenant, row.key_version)
         return row
 
     def _begin(self, tx: Transaction, tenant: Tenant, keys: SessionKeys) -> SessionRow:
@@ -164,7 +186,10 @@ class Service:
             uid=row.uid.hex(),
         )
 
-    def _sealed(self, tenant: Tenant, keys: SessionKeys, item: Mapping[str, Any], text: bytes) -> NewItem:
+    def _sealed(
+        self, tenant: Tenant, keys: SessionKeys, item: Mapping[str, Any], text: bytes, created: int | None = None
+    ) -> NewItem:
+        """The item on its way in. One that is imported was `created` before now."""
         place = Place(
             tenant.keys.uid,
             keys.uid,
@@ -172,7 +197,7 @@ class Service:
             sdk_items.kind_of(item),
             sdk_items.role_of(item),
             sdk_items.tool_of(item),
-            clock.now(),
+            clock.now() if created is None else created,
         )
         data = seal.seal(keys.key.aead, keys.version, os.urandom(12), place, text)
         return NewItem(place, sdk_items.starts_turn(item), data)
@@ -182,17 +207,20 @@ class Service:
     async def _perform(self, build: Callable[[Opened], Operation[Any, T]], *, create: bool, here: bool = False) -> T:
         opened = self._door.known()
         if opened is None:
-            opened = await asyncio.to_thread(self._door.resolve, create)
-        try:
-            return await perform(opened.tenant.vault, build(opened), here=here)
-        except StaleError:
-            anew = await asyncio.to_thread(self._door.resolve_anew)
-        return await perform(anew.tenant.vault, build(anew), here=here)
+            opened = await self._aside(self._door.resolve, create)
+        version = 0
+        while True:
+            try:
+                return await self._run(opened.tenant.vault, build(opened), here=here)
+            except StaleError as stale:
+                if stale.version <= version:  # it was resolved for this version, and in vain
+                    raise
+                version = stale.version
+            opened = await self._aside(self._door.resolve_anew, version)
 
-    def _perform_blocking(self, build: Callable[[Opened], Operation[Any, T]]) -> T:
-        opened = self._door.known() or self._door.resolve(create=False)
-        try:
-            return perform_blocking(opened.tenant.vault, build(opened))
-        except StaleError:
-            anew = self._door.resolve_anew()
-        return perform_blocking(anew.tenant.vault, build(anew))
+    async def _run(self, vault: Vault, operation: Operation[Any, T], *, here: bool) -> T:
+        return perform_blocking(vault, operation) if _blocking.get() else await perform(vault, operation, here=here)
+
+    async def _aside(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `work` returns, which waits for a disk: run in a thread, or here where the caller blocks anyway."""
+        return work(*args, **kwargs) if _blocking.get() else await asyncio.to_thread(work, *args, **kwargs)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from secure_memory import directory
+from secure_memory import directory, fork
 from secure_memory.actor import Actor, program, resolve
 from secure_memory.directory import Manifest
 from secure_memory.errors import ConfigurationError, RollbackError, SecureMemoryError, StorageError
@@ -51,7 +52,13 @@ class SharedStore:
         self.closed = False
         self._opened_by = os.getpid()
         self._tenants: dict[str, Tenant] = {}
+        self._making = threading.RLock()  # held while a tenant is made or opened
+        fork.renew(self)
         self.keyring = Keyring(_keys_driver(None if path is None else path / directory.KEYS), root, manifest.uid)
+
+    def forked(self) -> None:
+        """In the child of a fork: whoever was making a tenant is not there."""
+        self._making = threading.RLock()
 
     # ---- tenants ------------------------------------------------------------------------------------------------
 
@@ -63,10 +70,14 @@ class SharedStore:
 
     def tenant(self, name: str, actor: Actor | None = None) -> Tenant:
         """The tenant of that name, made where there is none. Blocks for disk. Raises ValueError for a bad name."""
-        known = self.known_tenant(name)
+        known = self.known_tenant(check_tenant_name(name))
         if known is not None:
             return known
-        keys = self.keyring.tenant(check_tenant_name(name)) or self._created(name)
+        with self._making:  # two threads may come here at once: the second one finds what the first one made
+            return self.known_tenant(name) or self._made(name, actor)
+
+    def _made(self, name: str, actor: Actor | None) -> Tenant:
+        keys = self.keyring.tenant(name) or self._created(name)
         if keys.state == "creating":
             self.record({"action": "tenant.create", "detail": {"tenant": keys.uid.hex()}}, actor)
         return self._opened(keys, {**asking(actor), "action": "tenant.create"})
@@ -93,10 +104,13 @@ class SharedStore:
     def system(self) -> Tenant:
         """The system vault."""
         known = self.known_tenant(SYSTEM_TENANT)
-        if known is None:
+        if known is not None:
+            return known
+        with self._making:
+            if (known := self.known_tenant(SYSTEM_TENANT)) is not None:
+                return known
             keys = self.keyring.create_tenant(SYSTEM_TENANT)
-            known = self._opened(keys, {**asking(None), "action": "store.create"})
-        return known
+            return self._opened(keys, {**asking(None), "action": "store.create"})
 
     def _opened(self, keys: TenantKeys, first_entry: Mapping[str, Any]) -> Tenant:
         vault = Vault(
@@ -116,10 +130,7 @@ class SharedStore:
         except BaseException:
             vault.close()
             raise
-        # Known only now that it is made and open. Two threads may come here at once: the first one's stays.
-        tenant = self._tenants.setdefault(keys.name, Tenant(keys, vault))
-        if tenant.vault is not vault:
-            vault.close()
+        tenant = self._tenants[keys.name] = Tenant(keys, vault)  # known only now that it is made and open
         return tenant
 
     def _vault_path(self, keys: TenantKeys) -> Path | None:
@@ -138,8 +149,8 @@ class SharedStore:
 
     def record(self, fields: Mapping[str, Any], actor: Actor | None = None) -> None:
         """Append an entry to the system ledger, and wait until it is on disk."""
-        entry = {**asking(actor), **fields}
-        perform_blocking(self.system.vault, Operation(lambda tx: tx.record({}), lambda _: None, True, entry))
+        asked = {**asking(actor), "action": fields["action"]}
+        perform_blocking(self.system.vault, Operation(lambda tx: tx.record(fields), lambda _: None, True, asked))
 
     def require_anchor(self) -> None:
         """From here on refuse to work without anchors."""
@@ -148,7 +159,7 @@ class SharedStore:
             tenant.vault.database.anchor_required = True
 
     def close(self) -> None:
-        """Record `store.close`, close every vault, overwrite the keys. A forked child opened nothing, and records nothing."""
+        """Record `store.close`, unless this is a forked child of the one that opened it; close every vault, zero the keys."""
         try:
             if os.getpid() == self._opened_by:
                 self.record({"action": "store.close"})
@@ -170,6 +181,8 @@ def asking(actor: Actor | None) -> dict[str, Any]:
     """Who asks, as an entry says it: the actor given, or the one of `acting_as`, or the program."""
     who = resolve(None, None, actor) or program()
     fields: dict[str, Any] = {"actor": who.id, "roles": list(who.roles) or None, "purpose": who.purpose}
+    if who.on_behalf_of is not None:
+        fields["detail"] = {"on_behalf_of": who.on_behalf_of}
     return {**fields, "reason": who.reason}
 
 
@@ -184,9 +197,11 @@ def _keys_driver(path: Path | None) -> Driver:
     """How the keyring reaches keys.db."""
 
     def connect_for(root: bytes, salt: bytes) -> Any:
+        raw = memoryview(root + salt)  # which prints as an address
+        del root
         # A vanished keys.db is never made anew: only a store without a manifest, one that is being made, may make it.
-        new = path is None or (not path.exists() and not (path.parent / directory.MANIFEST).exists())
-        connection = sqlcipher.connect(path, root + salt, create=new)
+        new = path is None or not (os.path.exists(path) or os.path.exists(path.parent / directory.MANIFEST))
+        connection = sqlcipher.connect(path, bytes(raw), create=new)
         try:
             sqlcipher.migrate(connection, (SCHEMA,))
         except BaseException:
@@ -195,10 +210,8 @@ def _keys_driver(path: Path | None) -> Driver:
         return connection
 
     def begin(connection: Any) -> None:
-        if path is not None and not path.exists():  # what would be written now, nobody would ever read
+        if path is not None and not os.path.exists(path):  # what would be written now, nobody would ever read
             raise StorageError("keys.db vanished while it was open", hint="restore it from its newest backup")
         sqlcipher.begin(connection)
 
-    return Driver(
-        connect_for, begin, sqlcipher.check_pages, sqlcipher.translate, sqlcipher.DriverError, path is None
-    )
+    return Driver(connect_for, begin, sqlcipher.check_pages, sqlcipher.translate, sqlcipher.DriverError, path is None)

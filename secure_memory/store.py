@@ -16,15 +16,12 @@ from typing import TYPE_CHECKING, Any
 from secure_memory import audit, verification
 from secure_memory.actor import Actor, as_actor, resolve
 from secure_memory.audit import LogFilter, LogRecord
-from secure_memory.conversation import Conversation
+from secure_memory.billing import Billing
+from secure_memory.catalogue import Catalogue
 from secure_memory.errors import ConfigurationError
-from secure_memory.items import Item
-from secure_memory.ledger.entry import parse
-from secure_memory.ledger.ledger import Row, head_of
+from secure_memory.lifecycle.transfer import Transfers
 from secure_memory.registry import Handle, KeySource, create_store, memory_store, open_store
 from secure_memory.shared import SYSTEM_TENANT, SharedStore
-from secure_memory.tenancy import Asker
-from secure_memory.vault import sessions
 from secure_memory.verification import AnchorReport, TenantReport
 
 if TYPE_CHECKING:
@@ -43,21 +40,7 @@ class TenantInfo:
     created: int
 
 
-@dataclass(frozen=True, slots=True)
-class SessionInfo:
-    """A session. Times are in microseconds; `items` and `turns` are those of its main branch. `name` and `subject` are
-    None where their key is gone."""
-
-    uid: str
-    name: str | None
-    subject: str | None
-    created: int
-    last_activity: int
-    items: int
-    turns: int
-
-
-class SecureStore:
+class SecureStore(Catalogue, Billing, Transfers):
     """An open store: ``with SecureStore.open("support.secmem") as store: session = store.session("user_123")``.
 
     A handle: opened twice in one process, the store is open once, and closing one handle leaves the others alone.
@@ -176,64 +159,13 @@ class SecureStore:
             cache=cache,
         )
 
-    def session_list(self, *, tenant: str = "default", limit: int | None = None) -> list[SessionInfo]:
-        """The tenant's sessions, the newest first. It is an `audit.read` entry. Raises ConfigurationError."""
-        shared = self._open()
-        one = shared.existing_tenant(tenant)
-        audit.record(one, "audit.read", self._who(), detail={"list": "sessions"})
-        found = []
-        with one.vault.database.snapshot() as execute:
-            rows = execute("SELECT * FROM sessions ORDER BY id DESC LIMIT ?", (-1 if limit is None else limit,))
-            for row in [sessions.SessionRow(*columns) for columns in rows]:
-                names = audit.names_of(shared, one, row)
-                newest = Row(
-                    *execute("SELECT * FROM ledger WHERE branch = ? ORDER BY seq DESC LIMIT 1", (row.branch,)).fetchone()
-                )
-                one.vault.ledger.check(newest)
-                head = head_of(newest).head
-                found.append(
-                    SessionInfo(
-                        row.uid.hex(),
-                        None if names is None else names.session,
-                        None if names is None else names.subject,
-                        row.created,
-                        parse(newest.entry).time,
-                        head.position - head.base_position,
-                        head.turn,
-                    )
-                )
-        return found
-
-    def session_show(self, session_id: str, *, tenant: str = "default", limit: int | None = None) -> list[Item]:
-        """The items of a conversation, the newest `limit` of them. It is a `session.read` entry like any other read.
-
-        Raises ConfigurationError where there is no such session, IntegrityError, AccessDeniedError.
-        """
-        shared = self._open()
-        one = shared.existing_tenant(tenant)
-        conversation = Conversation(
-            shared,
-            session_id,
-            tenant=tenant,
-            subject=None,
-            actor=self._actor,
-            require_actor=self._require_actor,
-            cache=False,
-        )
-        items = conversation.read_blocking(limit, Asker(self._who()))
-        if not items and shared.keyring.session(one.keys, one.keys.name_mac("session", session_id)) is None:
-            raise ConfigurationError(
-                f"tenant {tenant!r} has no such session", hint="`secmem session list` shows the sessions"
-            )
-        return items
-
     # ---- tenants ------------------------------------------------------------------------------------------------
 
     def tenant_create(self, name: str) -> TenantInfo:
         """Make a tenant, with its keys and its vault. Raises ValueError for a bad name, ConfigurationError where there is
         one of that name."""
         shared = self._open()
-        if any(name == info.name for info in self.tenant_list()):
+        if any(name == info.name and info.state != "creating" for info in self.tenant_list()):
             raise ConfigurationError(f"there is a tenant {name!r} already")
         shared.tenant(name, self._who())
         return next(info for info in self.tenant_list() if info.name == name)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from secure_memory.actor import Actor, program
-from secure_memory.errors import ConfigurationError, KeyNotFoundError
+from secure_memory.errors import ConfigurationError, KeyDestroyedError, KeyNotFoundError
 from secure_memory.keys.keyring import Keyring
 from secure_memory.keys.opened import SessionKeys, TenantKeys
 from secure_memory.vault.vault import Vault
@@ -61,16 +61,25 @@ class Opened:
 
 
 class StaleError(KeyNotFoundError):
-    """The vault knows the session under other keys than ours: someone else just began it. Resolve again.
+    """The vault knows the session under other keys than ours: someone else just began or resealed it. Resolve again, with
+    the `version` that its row names.
 
     Where that does not help, the keys are missing, which is what whoever asked is told.
     """
 
-    def __init__(self, tenant: str) -> None:
+    def __init__(self, tenant: str, version: int) -> None:
         super().__init__(
             f"tenant {tenant!r}: the vault has a session whose key is not in the keyring",
             hint="is keys.db an older copy than the vault? restore its newest backup",
         )
+        self.version = version
+
+
+def not_begun(tenant: str) -> ConfigurationError:
+    """What is raised where something is asked of a session that has not begun."""
+    return ConfigurationError(
+        f"tenant {tenant!r} has no such session", hint="a session begins with its first item or tag; check its id"
+    )
 
 
 class Door:
@@ -81,8 +90,9 @@ class Door:
         self._tenant = tenant
         self._session = session
         self._subject = subject
+        self._check = True  # that the session is that subject's
         self._opened: Opened | None = None
-        self._as_subject: tuple[str, bool] | None = None
+        self._as_subject: tuple[str, bytes, bool] | None = None
 
     def known(self) -> Opened | None:
         """The tenant and the keys where both are in memory: no lock, no disk."""
@@ -97,11 +107,11 @@ class Door:
             self._opened = Opened(tenant, keys)
         return self._opened
 
-    def resolve(self, create: bool) -> Opened:
+    def resolve(self, create: bool, version: int | None = None) -> Opened:
         """The tenant and the keys, made where `create` asks for it. Blocks for disk."""
         tenant = self._store.tenant(self._tenant)
         name = tenant.keys.name_mac("session", self._session)
-        keys, made = self._store.keyring.session(tenant.keys, name), False
+        keys, made = self._store.keyring.session(tenant.keys, name, version), False
         if keys is None and create:
             subject = tenant.keys.name_mac("subject", self._subject or self._session)
             keys, made = self._store.keyring.create_session(tenant.keys, name, subject)
@@ -109,13 +119,35 @@ class Door:
             self._check_subject(tenant, keys)
         return Opened(tenant, keys, made)
 
-    def resolve_anew(self) -> Opened:
-        """As `resolve`, when the vault knew a session whose keys we did not."""
+    def resolve_anew(self, version: int) -> Opened:
+        """As `resolve`, when the vault knew a session whose keys we did not: they have this version."""
         self._opened = None
-        return self.resolve(create=False)
+        try:
+            return self.resolve(False, version)
+        except KeyDestroyedError:  # it may have been resealed once more since the row was read
+            return self.resolve(create=False)
+
+    def prepare(self, subject: str) -> SessionKeys:
+        """New keys for the session, below that subject's: see `Keyring.prepare_session`. Blocks for disk.
+
+        Raises ConfigurationError where the session has not begun.
+        """
+        opened = self.known() or self.resolve(create=False)
+        if opened.keys is None:
+            raise not_begun(self._tenant)
+        name = opened.tenant.keys.name_mac("subject", subject)
+        return self._store.keyring.prepare_session(opened.tenant.keys, opened.keys.uid, name)
+
+    def moved(self, subject: str) -> None:
+        """The session belongs to that subject now: its keys are to be resolved again."""
+        self._subject, self._check, self._opened = subject, False, None
+
+    def settle(self, keys: SessionKeys) -> None:
+        """Let the keys that were prepared stand, and destroy those before them. Blocks for disk."""
+        self._store.keyring.settle(keys.uid, keys.version)
 
     def _check_subject(self, tenant: Tenant, keys: SessionKeys) -> None:
-        if self._subject is not None and not self._is_subject(tenant, keys, self._subject):
+        if self._check and self._subject is not None and not self._is_subject(tenant, keys, self._subject):
             raise ConfigurationError(
                 f"tenant {self._tenant!r}: this session belongs to another subject than the one given",
                 hint="leave subject= away to open it as it is, or use another session id",
@@ -144,7 +176,8 @@ class Door:
         return fields
 
     def _is_subject(self, tenant: Tenant, keys: SessionKeys, actor: str) -> bool:
-        if self._as_subject is None or self._as_subject[0] != actor:
+        known = self._as_subject  # read once: another thread may be asking about someone else
+        if known is None or known[:2] != (actor, keys.subject):
             mac = tenant.keys.name_mac("subject", actor)
-            self._as_subject = actor, hmac.compare_digest(mac, keys.subject_name)
-        return self._as_subject[1]
+            self._as_subject = known = actor, keys.subject, hmac.compare_digest(mac, keys.subject_name)
+        return known[2]

@@ -64,7 +64,7 @@ def _verify_one(
     name = tenant.keys.name
 
     def key_of(row: sessions.SessionRow) -> AESGCM:
-        keys = shared.keyring.session(tenant.keys, row.name)
+        keys = shared.keyring.session(tenant.keys, row.name, row.key_version)
         if keys is None:
             raise KeyNotFoundError(f"the keyring has no key for session {row.uid.hex()}")
         return keys.key.aead

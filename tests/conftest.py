@@ -88,6 +88,7 @@ class Insider:
         """Run one statement in the vault, commit it, and return its rows."""
         connection = sqlcipher.connect(self.path, self.keys.vault_key.bytes + self.keys.vault)
         try:
+            connection.execute("PRAGMA foreign_keys = OFF")
             sqlcipher.begin(connection)
             rows: list[tuple[Any, ...]] = connection.execute(query, parameters).fetchall()
             connection.execute("COMMIT")
@@ -119,7 +120,7 @@ class Insider:
             if new != row:
                 self.put(new)
 
-    def edit(self, seq: int, **fields: Any) -> None:
+    def edit(self, seq: int, /, **fields: Any) -> None:
         """`rewrite` an entry with other fields; None takes one away."""
         self.rewrite(seq, canonical({**fields_of(self.row(seq).entry), **fields}))
 

@@ -50,9 +50,7 @@ def test_the_tree() -> None:
 
 def test_errors_imports_nothing() -> None:
     """The error tree can be imported from anywhere, at no cost: it imports nothing itself."""
-    imported = [
-        n for n in ast.walk(ast.parse(inspect.getsource(errors))) if isinstance(n, (ast.Import, ast.ImportFrom))
-    ]
+    imported = [n for n in ast.walk(ast.parse(inspect.getsource(errors))) if isinstance(n, (ast.Import, ast.ImportFrom))]
     assert ["__future__"] == [node.module if isinstance(node, ast.ImportFrom) else ast.dump(node) for node in imported]
 
 

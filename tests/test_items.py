@@ -69,7 +69,21 @@ def test_what_was_read_is_written_again_the_same(item: dict[Any, Any]) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [2**64, -(2**64), 10**400, 1e308, 5e-324, -0.0, 0.1 + 0.2, math.inf, -math.inf, "\ud800", "\ud83d\ude00", "\x00", "\x7f"],
+    [
+        2**64,
+        -(2**64),
+        10**400,
+        1e308,
+        5e-324,
+        -0.0,
+        0.1 + 0.2,
+        math.inf,
+        -math.inf,
+        "\ud800",
+        "\ud83d\ude00",
+        "\x00",
+        "\x7f",
+    ],
 )
 def test_values_that_json_libraries_disagree_on(value: Any) -> None:
     """Big integers, the ends of the floats and half characters are what the standard library makes of them."""

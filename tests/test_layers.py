@@ -26,12 +26,16 @@ SERVICE = TENANCY | {"tenancy"}
 CONVERSATION = SERVICE | {"service"}
 BRANCHING = CONVERSATION | {"conversation"}
 DIRECTORY = COMMON | {"vault", "keys"}  # the store's directory and its store.json
-SHARED = BRANCHING | {"branching", "directory"}  # a store that is open in this process
+ACCOUNTING = BRANCHING | {"branching"}
+PARTICULARS = ACCOUNTING | {"accounting"}
+PAUSING = PARTICULARS | {"particulars"}
+SHARED = PAUSING | {"pausing", "directory"}  # a store that is open in this process
 REGISTRY = SHARED | {"shared"}  # which stores are
 AGENTS_SDK = REGISTRY | {"registry"}
-AUDIT = LIFECYCLE = SHARED | {"shared"}
-VERIFICATION = AUDIT | {"audit"}
-STORE = AGENTS_SDK | {"lifecycle", "audit", "verification", "agents_sdk"}  # of agents_sdk what `store.session()` gives
+AUDIT = SHARED | {"shared"}
+LIFECYCLE = AUDIT | {"audit"}
+VERIFICATION = BILLING = CATALOGUE = AUDIT | {"audit", "prices"}
+STORE = AGENTS_SDK | {"lifecycle", "audit", "verification", "billing", "catalogue"} | {"agents_sdk"}  # for `store.session()`
 ABOVE = STORE | {"store"}
 
 ROOMS: dict[str, set[str]] = {
@@ -42,14 +46,20 @@ ROOMS: dict[str, set[str]] = {
     "service": SERVICE,
     "conversation": CONVERSATION,
     "branching": BRANCHING,
+    "accounting": ACCOUNTING,
+    "particulars": PARTICULARS,
+    "pausing": PAUSING,
     "directory": DIRECTORY,
     "shared": SHARED,
     "registry": REGISTRY,
     "audit": AUDIT,
     "verification": VERIFICATION,
+    "prices": COMMON,
+    "billing": BILLING,
+    "catalogue": CATALOGUE,
     "lifecycle": LIFECYCLE,
     "store": STORE,
-    "aio": ABOVE | {"verification"},
+    "aio": ABOVE,
     "doctor": ABOVE,
     "agents_sdk": AGENTS_SDK,
     "errors": set(),
@@ -63,7 +73,9 @@ ONLY_IN = {
     "agents": ["agents_sdk.*", "cli.demo*", "examples.*"],
     "click": ["cli.*"],
     "rich": ["cli.*"],
+    "ruamel": ["prices", "policy.load"],
     "sqlcipher3": ["vault.sqlcipher"],
+    "sqlite3": ["lifecycle.foreign"],  # which reads the databases of the SDK
 }
 
 # Modules that do no I/O and take time and randomness as arguments.

@@ -61,6 +61,6 @@ def test_no_event_tells_what_was_said(
     store.close()
     shutil.rmtree(tmp_path / "anchors")
     with SecureStore.open(tmp_path / "store") as again:
-        again.session_list()
+        again.sessions()
     assert {"integrity", "anchor missing"} <= {record.getMessage() for record in caplog.records}
     assert not [record for record in caplog.records if CANARY in repr(vars(record))]

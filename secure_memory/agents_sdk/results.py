@@ -17,6 +17,13 @@ class Result(dict[str, Any]):
         except KeyError:
             raise AttributeError(f"this result has no {name!r}") from None
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value by either of its names; `default` where there is none."""
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
     def __missing__(self, name: str) -> Any:
         if name in _ALSO_CALLED:
             return self[_ALSO_CALLED[name]]

@@ -20,29 +20,22 @@ from agents.tracing import get_current_trace
 
 from secure_memory import directory
 from secure_memory.actor import Actor, as_actor
+from secure_memory.agents_sdk.arguments import check_names, refuse
 from secure_memory.agents_sdk.branches import Branches
-from secure_memory.branching import Branching
+from secure_memory.agents_sdk.particulars import SessionParticulars
+from secure_memory.agents_sdk.replacing import Replacing
+from secure_memory.agents_sdk.run_states import RunStates
+from secure_memory.agents_sdk.usage import UsageRecords, charge_of_wrapper
 from secure_memory.errors import ConfigurationError
+from secure_memory.pausing import Pausing
 from secure_memory.registry import Handle, KeySource, create_store, memory_store, open_store
 from secure_memory.tenancy import Asker
 
 if TYPE_CHECKING:
     from agents import RunContextWrapper, TResponseInputItem
 
-_REFUSED = {
-    "sessions_table": "a vault has its own tables; drop this argument",
-    "messages_table": "a vault has its own tables; drop this argument",
-    "logger": "secure-memory logs to the standard logger `secure_memory`; drop this argument",
-    "encryption_key": "the key comes from keys=, SECMEM_KEY or a key file",
-    "ttl": "retention is declared in a policy, not for each session",
-    "underlying_session": "a SecureSession stores by itself; give it a path",
-    "engine": "a SecureSession stores in a directory of its own; give it a path",
-    "url": "a SecureSession stores in a directory of its own; give it a path",
-}
-"""Arguments of the SDK's sessions that we don't take, and what to do instead."""
 
-
-class SecureSession(Branches):
+class SecureSession(Replacing, RunStates, SessionParticulars, UsageRecords, Branches):
     """One conversation, encrypted, audited and proven: the SDK's `Session` protocol.
 
     ``SecureSession("user_123", "support.secmem", tenant="acme")`` opens the store, or makes it;
@@ -60,6 +53,7 @@ class SecureSession(Branches):
     """
 
     session_settings: SessionSettings | None = None
+    _conversation: Pausing
 
     def __init__(
         self,
@@ -79,9 +73,9 @@ class SecureSession(Branches):
         create_tables: bool = False,
         **others: Any,
     ) -> None:
-        _refuse(others)
+        refuse(others)
         settings = None if session_settings is None else coerce_session_settings(session_settings)
-        _check_names(session_id, tenant, subject)
+        check_names(session_id, tenant, subject)
         who = None if actor is None else as_actor(actor)
         if db_path is not None:
             if str(path) != ":memory:":
@@ -119,7 +113,7 @@ class SecureSession(Branches):
     ) -> SecureSession:
         """A session of a store that is open: what `SecureStore.session` calls. The handle becomes the session's."""
         settings = None if session_settings is None else coerce_session_settings(session_settings)
-        _check_names(session_id, tenant, subject)
+        check_names(session_id, tenant, subject)
         who = None if actor is None else as_actor(actor)
         made = cls.__new__(cls)
         made._set_up(
@@ -150,7 +144,7 @@ class SecureSession(Branches):
         self.session_settings = settings or SessionSettings()
         self._handle = handle
         self._closed = False
-        self._conversation = Branching(
+        self._conversation = Pausing(
             handle.shared, session_id, tenant=tenant, subject=subject, actor=actor, require_actor=require_actor, cache=cache
         )
 
@@ -186,7 +180,8 @@ class SecureSession(Branches):
         actor: Actor | str | None = None,
         wrapper: RunContextWrapper[Any] | None = None,
     ) -> None:
-        """Append the items, all or none; they are on disk when this returns.
+        """Append the items, all or none, and record what the run has spent, where `wrapper` says so; they are on disk when
+        this returns.
 
         Raises SerializationError where one is not a JSON object (nothing is written then), IntegrityError,
         AccessDeniedError, StorageError; RuntimeError where the session is closed.
@@ -194,7 +189,11 @@ class SecureSession(Branches):
         asker = self._asker(actor, wrapper)
         if items:
             new: list[Any] = list(items)
-            await self._conversation.append(new, asker)
+            charge = None if wrapper is None else charge_of_wrapper(wrapper, new)
+            if charge is None:
+                await self._conversation.append(new, asker)
+            else:
+                await self._conversation.append_charged(new, charge, asker)
 
     async def pop_item(
         self, *, actor: Actor | str | None = None, wrapper: RunContextWrapper[Any] | None = None
@@ -232,6 +231,8 @@ class SecureSession(Branches):
         self.close()
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_conversation"):
+            return "<SecureSession, not open>"  # in a report of why its constructor failed
         return f"<SecureSession of tenant {self.tenant!r}{', closed' if self._closed else ''}>"
 
     def _asker(self, actor: Actor | str | None, wrapper: RunContextWrapper[Any] | None) -> Asker:
@@ -262,18 +263,3 @@ def _open_or_create(
             stacklevel=3,
         )
     return handle
-
-
-def _refuse(others: dict[str, Any]) -> None:
-    for name in others:
-        if name in _REFUSED:
-            raise ConfigurationError(f"SecureSession does not take {name}=", hint=_REFUSED[name])
-        raise TypeError(f"SecureSession got an unexpected keyword argument {name!r}")
-
-
-def _check_names(session_id: object, tenant: object, subject: object) -> None:
-    for what, value in (("session_id", session_id), ("tenant", tenant), ("subject", subject)):
-        if what == "subject" and value is None:
-            continue
-        if not isinstance(value, str) or not value:
-            raise ValueError(f"{what} must be a text that is not empty")

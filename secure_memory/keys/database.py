@@ -88,15 +88,19 @@ class KeysDatabase:
     def truncate_wal(self) -> None:
         """Leave nothing of deleted rows in the WAL. Raises StoreBusyError where another process reads it for too long."""
         give_up = time.monotonic() + TRUNCATE_SECONDS
+        while self._truncate_wal():
+            if time.monotonic() > give_up:
+                raise StoreBusyError(
+                    "keys.db: the key is destroyed, but another process still reads the WAL, which keeps it",
+                    hint="look for a long-running secmem command, then destroy the key again",
+                )
+            time.sleep(0.01)
+
+    def _truncate_wal(self) -> bool:
+        """Whether something is left."""
         with self.lock:
             try:
-                while self._opened().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-                    if time.monotonic() > give_up:
-                        raise StoreBusyError(
-                            "keys.db: the key is destroyed, but another process still reads the WAL, which keeps it",
-                            hint="look for a long-running secmem command, then destroy the key again",
-                        )
-                    time.sleep(0.01)
+                return bool(self._opened().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
             except self._driver.error as error:
                 raise self._driver.translate(error, "keys.db") from None
 

@@ -15,26 +15,25 @@ from __future__ import annotations
 import hmac
 import os
 from collections import OrderedDict
-from typing import Any
 
 from secure_memory import clock
-from secure_memory.errors import ConfigurationError, KeyDestroyedError, KeyNotFoundError, TamperedError, WrongKeyError
+from secure_memory.errors import KeyDestroyedError, KeyNotFoundError
 from secure_memory.keys.database import Connection, Driver, KeysDatabase
 from secure_memory.keys.key import Key, context
 from secure_memory.keys.opened import SessionKeys, TenantKeys
+from secure_memory.keys.rows import KeyRows
 
 CACHED_SESSIONS = 4096
 """Sessions whose opened keys are kept in memory."""
 UID_BYTES = 16
-_VERSION = 1
 
 
-class Keyring:
+class Keyring(KeyRows):
     """The keys of one store. Safe to call from any thread; blocks for a commit where it creates or destroys."""
 
     def __init__(self, driver: Driver, root: Key, store: bytes) -> None:
+        super().__init__(store)
         self._root = root
-        self._store = store
         self._sessions: OrderedDict[tuple[bytes, bytes], SessionKeys] = OrderedDict()
         # The database's own key comes from the root; the salt need only differ between databases.
         key = Key(hmac.digest(root.bytes, context("secmem/keys.db/v1", store), "sha256"))
@@ -105,8 +104,17 @@ class Keyring:
         """A session's keys where they are in memory. Does not block."""
         return self._sessions.get((tenant, name))
 
-    def session(self, tenant: TenantKeys, name: bytes) -> SessionKeys | None:
-        """The keys of the session whose name has this HMAC, or None. Raises WrongKeyError, KeyNotFoundError."""
+    def session(self, tenant: TenantKeys, name: bytes, version: int | None = None) -> SessionKeys | None:
+        """The keys of the session whose name has this HMAC, or None.
+
+        `version` is the one that the session's row names. Where it is not the one that stands here, whoever replaced the
+        key died before `settle`, which is done now. Raises KeyDestroyedError, KeyNotFoundError, TamperedError.
+        """
+        with self._database.transaction(write=False) as db:
+            found = self._session(db, tenant, name)
+        if found is None or version is None or version == found.version:
+            return found
+        self.settle(found.uid, version)
         with self._database.transaction(write=False) as db:
             return self._session(db, tenant, name)
 
@@ -122,22 +130,7 @@ class Keyring:
             found = self._session(db, tenant, name)
             if found is not None:
                 return found, False
-            row = self._named(db, tenant.uid, "subject", subject)
-            if row is None:
-                subject_uid, subject_key = os.urandom(UID_BYTES), Key.random()
-                self._insert(
-                    db,
-                    tenant.root,
-                    subject_uid,
-                    "subject",
-                    subject_key,
-                    tenant=tenant.uid,
-                    subject=subject_uid,
-                    name=subject,
-                )
-            else:
-                subject_uid = row[0]
-                subject_key = self._open(db, tenant.root, subject_uid, "subject", tenant=tenant.uid, subject=subject_uid)
+            subject_uid, subject_key = self._subject(db, tenant, subject)
             self._insert(
                 db,
                 subject_key,
@@ -154,6 +147,59 @@ class Keyring:
             raise KeyNotFoundError("a session's key vanished while it was made")
         return made, True
 
+    def prepare_session(self, tenant: TenantKeys, session: bytes, subject: bytes) -> SessionKeys:
+        """A new version of a session's key, for the subject whose name has the HMAC `subject`.
+
+        The old one stands until `settle`: nothing is lost where the vault never comes to name the new one.
+        """
+        with self._database.transaction(write=True) as db:
+            subject_uid, subject_key = self._subject(db, tenant, subject)
+            newest = db.execute(
+                "SELECT max(version) FROM (SELECT version, owner, purpose FROM keys UNION ALL"
+                " SELECT version, owner, purpose FROM tombstones) WHERE owner = ? AND purpose = 'session'",
+                (session,),
+            ).fetchone()[0]
+            key, version = Key.random(), newest + 1
+            self._insert(db, subject_key, session, "session", key, tenant=tenant.uid, subject=subject_uid, version=version)
+        return SessionKeys(session, subject_uid, subject, version, key, subject_key)
+
+    def settle(self, session: bytes, version: int) -> None:
+        """Let this version of a session's key stand, which the vault names now, and destroy those before it.
+
+        Those after it are left alone: someone else prepared them, who will succeed or fail. Settling twice is harmless.
+        Raises KeyDestroyedError where this version was destroyed: a later one stands.
+        """
+        with self._database.transaction(write=True) as db:
+            rows = db.execute(
+                "SELECT version, name FROM keys WHERE owner = ? AND purpose = 'session' ORDER BY version", (session,)
+            ).fetchall()
+            versions = {number for number, _ in rows}
+            if version not in versions:
+                if self._tombstone(db, session, "session", version):
+                    raise KeyDestroyedError(
+                        "the session's key was destroyed when the session was resealed",
+                        hint="is the vault an older copy than keys.db? restore its newest backup",
+                    )
+                return
+            names = [name for _, name in rows if name is not None]
+            one = "owner = ? AND purpose = 'session' AND version = ?"
+            db.execute(f"UPDATE keys SET name = ? WHERE {one}", (names[-1], session, version))  # noqa: S608 - our own words
+            for older in sorted(number for number in versions if number < version):
+                db.execute("INSERT INTO tombstones VALUES (?, 'session', ?, ?)", (session, older, clock.now()))
+                db.execute(f"DELETE FROM keys WHERE {one}", (session, older))  # noqa: S608 - our own words
+            for known in [known for known, keys in self._sessions.items() if keys.uid == session]:
+                self._sessions.pop(known, None)
+        self._database.truncate_wal()
+
+    def _subject(self, db: Connection, tenant: TenantKeys, name: bytes) -> tuple[bytes, Key]:
+        """The uid and the key of the subject whose name has this HMAC, made where there is none."""
+        row = self._named(db, tenant.uid, "subject", name)
+        if row is not None:
+            return row[0], self._open(db, tenant.root, row[0], "subject", tenant=tenant.uid, subject=row[0])
+        uid, key = os.urandom(UID_BYTES), Key.random()
+        self._insert(db, tenant.root, uid, "subject", key, tenant=tenant.uid, subject=uid, name=name)
+        return uid, key
+
     def _session(self, db: Connection, tenant: TenantKeys, name: bytes) -> SessionKeys | None:
         row = self._named(db, tenant.uid, "session", name)
         if row is None:
@@ -163,19 +209,12 @@ class Keyring:
             "SELECT name FROM keys WHERE owner = ? AND purpose = 'subject' ORDER BY version DESC LIMIT 1", (subject,)
         ).fetchone()
         subject_key = self._open(db, tenant.root, subject, "subject", tenant=tenant.uid, subject=subject)
-        key = self._open(db, subject_key, uid, "session", tenant=tenant.uid, subject=subject)
+        key = self._open(db, subject_key, uid, "session", tenant=tenant.uid, subject=subject, version=version)
         found = SessionKeys(uid, subject, owner[0], version, key, subject_key)
         self._sessions[tenant.uid, name] = found
         while len(self._sessions) > CACHED_SESSIONS:
             self._sessions.popitem(last=False)
         return found
-
-    def _named(self, db: Connection, tenant: bytes, purpose: str, name: bytes) -> Any:
-        return db.execute(
-            "SELECT owner, version, subject, name FROM keys WHERE tenant = ? AND purpose = ? AND name = ?"
-            " ORDER BY version DESC LIMIT 1",
-            (tenant, purpose, name),
-        ).fetchone()
 
     # ---- one key ------------------------------------------------------------------------------------------------
 
@@ -194,54 +233,6 @@ class Keyring:
             self._sessions.clear()
         self._database.truncate_wal()
         return len(versions)
-
-    def _insert(
-        self,
-        db: Connection,
-        parent: Key,
-        owner: bytes,
-        purpose: str,
-        key: Key,
-        *,
-        tenant: bytes,
-        subject: bytes | None = None,
-        name: bytes | None = None,
-    ) -> None:
-        aad = self.wrap_context(owner, purpose, _VERSION, tenant, subject)
-        wrapped = parent.wrap(key.bytes, aad)
-        db.execute(
-            "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (owner, purpose, _VERSION, tenant, subject, name, wrapped, clock.now()),
-        )
-
-    def _open(
-        self, db: Connection, parent: Key, owner: bytes, purpose: str, *, tenant: bytes, subject: bytes | None = None
-    ) -> Key:
-        row = db.execute(
-            "SELECT version, wrapped FROM keys WHERE owner = ? AND purpose = ? ORDER BY version DESC LIMIT 1",
-            (owner, purpose),
-        ).fetchone()
-        if row is None:
-            if self._tombstone(db, owner, purpose):
-                raise KeyDestroyedError(f"the {purpose} key was destroyed", hint="what it sealed is gone, on purpose")
-            raise KeyNotFoundError(
-                f"the keyring has no {purpose} key of that owner", hint="restore keys.db from its newest backup"
-            )
-        try:
-            return parent.unwrap(row[1], self.wrap_context(owner, purpose, row[0], tenant, subject))
-        except (WrongKeyError, ConfigurationError):  # another key's, or none at all
-            raise TamperedError(
-                f"a {purpose} key does not open in its place in the keyring",
-                hint="keep a copy of keys.db for the investigation, then restore it from its newest backup",
-            ) from None
-
-    def _tombstone(self, db: Connection, owner: bytes, purpose: str) -> bool:
-        found = db.execute("SELECT 1 FROM tombstones WHERE owner = ? AND purpose = ?", (owner, purpose)).fetchone()
-        return found is not None
-
-    def wrap_context(self, owner: bytes, purpose: str, version: int, tenant: bytes, subject: bytes | None) -> bytes:
-        """The additional data that a key is wrapped with: everything that says which key it is."""
-        return context("secmem/wrap/v1", self._store, tenant, subject or b"", owner, purpose, version)
 
     def check(self) -> None:
         """Check every page of keys.db. Raises TamperedError."""

@@ -91,12 +91,12 @@ class EnvKeyProvider(_LocalKeys):
 
     kind = "env"
 
-    def __init__(self, var: str = KEY_VARIABLE, *, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, var: str = KEY_VARIABLE, *, environ: Mapping[str, str] | None = None) -> None:
         """Raises `KeyNotFoundError` if the variable isn't set, `ConfigurationError` if it is but isn't keys."""
-        if var not in environ:
+        if _variable(var, environ) is None:
             raise KeyNotFoundError(f"the environment variable {var} isn't set", hint=_HOW_TO_MAKE)
         keys = []
-        for number, key in enumerate(_keys_in(environ[var]), 1):
+        for number, key in enumerate(_keys_in(_variable(var, environ) or ""), 1):
             if key is None:
                 raise ConfigurationError(f"{var}: key {number} isn't {EXPECTED}", hint=_HOW_TO_MAKE)
             keys.append(key)
@@ -136,7 +136,7 @@ class FileKeyProvider(_LocalKeys):
 
 
 def find_provider(
-    keys: KeyProvider | str | os.PathLike[str] | None, *, environ: Mapping[str, str] = os.environ
+    keys: KeyProvider | str | os.PathLike[str] | None, *, environ: Mapping[str, str] | None = None
 ) -> KeyProvider:
     """Return the provider of the first key that is named: by the argument (a provider, or a key file's path), by
     `SECMEM_KEY`, by `SECMEM_KEY_FILE`, or by the default key file being there.
@@ -150,17 +150,23 @@ def find_provider(
         if not isinstance(keys, KeyProvider):
             raise ValueError(f"keys must be a key provider or the path of a key file, not {type(keys).__name__}")
         return keys
-    if KEY_VARIABLE in environ:
+    if _variable(KEY_VARIABLE, environ) is not None:
         return EnvKeyProvider(environ=environ)
-    if KEY_FILE_VARIABLE in environ:
-        if not environ[KEY_FILE_VARIABLE].strip():
+    file = _variable(KEY_FILE_VARIABLE, environ)
+    if file is not None:
+        if not file.strip():
             raise ConfigurationError(f"{KEY_FILE_VARIABLE} is set but empty", hint="unset it, or name a key file")
-        return FileKeyProvider(environ[KEY_FILE_VARIABLE])
+        return FileKeyProvider(file)
     default = default_key_path()
     try:
         return FileKeyProvider(default)
     except KeyNotFoundError:
         raise KeyNotFoundError("no key", hint=_three_ways(f"put a key file at {default}")) from None
+
+
+def _variable(name: str, environ: Mapping[str, str] | None) -> str | None:
+    """A variable of the environment given, or of this process's: which no frame that raises has in a variable."""
+    return (os.environ if environ is None else environ).get(name)
 
 
 def default_key_path() -> Path:

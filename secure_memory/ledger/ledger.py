@@ -158,19 +158,24 @@ class Ledger:
         for found in execute("SELECT * FROM ledger WHERE seq >= ? AND seq < ? ORDER BY seq", (start, stop)):
             row = Row(*found)
             self.check(row)
-            yield parse(row.entry)
+            yield entry_of(row)
 
 
 VERIFY_HINT = "treat it as an incident: keep a copy of the store, then run `secmem audit verify`"
 ROLLBACK_HINT = "treat it as an incident: an older copy of the store was put in its place; keep both"
 
 
-def head_of(row: Row, entry: Entry | None = None) -> HeadRow:
-    """The head that a checked row sets. Raises TamperedError where its entry sets none."""
+def entry_of(row: Row) -> Entry:
+    """The entry of a checked row. Raises TamperedError where it is none."""
     try:
-        entry = entry or parse(row.entry)
+        return parse(row.entry)
     except ValueError:
         raise TamperedError(f"ledger entry {row.seq} is malformed", hint=VERIFY_HINT) from None
+
+
+def head_of(row: Row, entry: Entry | None = None) -> HeadRow:
+    """The head that a checked row sets. Raises TamperedError where its entry sets none."""
+    entry = entry or entry_of(row)
     if entry.head is None or entry.session is None or entry.branch is None or entry.seq != row.seq:
         raise TamperedError(f"ledger entry {row.seq} is not the write that its row says", hint=VERIFY_HINT)
     return HeadRow(row.seq, entry.head, entry.session, entry.branch, entry.detail.get("deleted") is True)

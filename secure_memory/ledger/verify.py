@@ -7,7 +7,8 @@ For each row, in order of `seq`:
 3. its entry is canonical, says this `seq` and this tenant, and has a known action;
 4. its nodes are those of the Merkle tree over all entries so far;
 5. its root is the root of that tree;
-6. a row that has a branch sets a head, and the entries of one branch name one session and one branch uid.
+6. a row has a branch if its entry sets a head, and only then; the entries of one branch name one session and one branch
+   uid, which no other branch has.
 
 What comes back, the newest head of each branch among it, is what the vault's own check compares the items with. Called by
 `audit` inside a read transaction, so that other processes go on writing.
@@ -30,11 +31,13 @@ _PROGRESS_EVERY = 2000
 
 @dataclass(slots=True)
 class Checked:
-    """A ledger that was found whole: its tail, each branch's newest head, and its newest entry."""
+    """A ledger that was found whole: its tail, each branch's newest head, its newest entry, and by its uid the digest of
+    each session's row that was changed after it was made."""
 
     tail: Tail = field(default_factory=Tail)
     heads: dict[int, HeadRow] = field(default_factory=dict)
     newest: Entry | None = None
+    rows: dict[str, str] = field(default_factory=dict)
 
 
 def verify(execute: Execute, ledger: Ledger, tenant: bytes, progress: Progress | None = None) -> Checked:
@@ -42,6 +45,7 @@ def verify(execute: Execute, ledger: Ledger, tenant: bytes, progress: Progress |
     checked = Checked()
     peaks: tuple[bytes, ...] = ()
     root = merkle.EMPTY_ROOT
+    branches: dict[str, int] = {}
     seq = 0
     for found in execute("SELECT * FROM ledger ORDER BY seq"):
         row = Row(*found)
@@ -59,7 +63,13 @@ def verify(execute: Execute, ledger: Ledger, tenant: bytes, progress: Progress |
             head, known = head_of(row, entry), checked.heads.get(row.branch)
             if known is not None and (known.session, known.branch) != (head.session, head.branch):
                 raise _wrong(seq, "writes to a branch of another session")
+            if branches.setdefault(head.branch, row.branch) != row.branch:
+                raise _wrong(seq, "writes to a branch that has another one's uid")
             checked.heads[row.branch] = head
+        elif entry.head is not None:
+            raise _wrong(seq, "is a write, and its row does not say so")
+        if entry.session is not None and isinstance(row_digest := entry.detail.get("session_row"), str):
+            checked.rows[entry.session] = row_digest
         checked.newest = entry
         seq += 1
         if progress is not None and seq % _PROGRESS_EVERY == 0:

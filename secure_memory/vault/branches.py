@@ -55,6 +55,11 @@ def name_mac(names: Naming, session: bytes, name: str) -> bytes:
     return names.name_mac(f"branch of {session.hex()}", name)
 
 
+def state_mac(names: Naming, session: bytes) -> bytes:
+    """What the branch is found by that keeps a session's paused run: a name that no branch can be given."""
+    return names.name_mac(f"run state of {session.hex()}", "")
+
+
 def next_id(execute: Callable[..., Any]) -> int:
     """The id of the next branch of the vault."""
     found: int = execute("SELECT coalesce(max(id), 0) + 1 FROM branches").fetchone()[0]
@@ -69,9 +74,21 @@ def insert(execute: Callable[..., Any], ledger_key: Key, session: SessionRow, ro
     execute("INSERT INTO branches VALUES (?, ?, ?, ?, ?, ?, ?)", made)
 
 
+def rename(execute: Callable[..., Any], ledger_key: Key, session: SessionRow, row: BranchRow, sealed: bytes) -> None:
+    """Write the branch's name sealed anew; what it is found by stays."""
+    new = row._replace(sealed=sealed)
+    execute("UPDATE branches SET sealed = ?, mac = ? WHERE id = ?", (sealed, row_mac(ledger_key, session.uid, new), row.id))
+
+
 def find(execute: Callable[..., Any], session: int, name: bytes) -> BranchRow | None:
     """The branch of the session whose name has this HMAC, not yet checked."""
     found = execute("SELECT * FROM branches WHERE session = ? AND name = ?", (session, name)).fetchone()
+    return None if found is None else BranchRow(*found)
+
+
+def by_id(execute: Callable[..., Any], row_id: int) -> BranchRow | None:
+    """The branch with this id, not yet checked."""
+    found = execute("SELECT * FROM branches WHERE id = ?", (row_id,)).fetchone()
     return None if found is None else BranchRow(*found)
 
 

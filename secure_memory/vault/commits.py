@@ -40,7 +40,7 @@ class NotNow(Exception):
     """Raised by an operation that finds, inside `run_now`, that it is too large to run there."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)  # its outcome is what was read: no repr shows it
 class Operation(Generic[T, R]):
     """`run(transaction)` inside the transaction, then `finish(what it returned)` after the commit, outside the lock.
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from secure_memory import fork
-from secure_memory.errors import RollbackError, SecureMemoryError, StorageError, TamperedError
+from secure_memory.errors import IntegrityError, RollbackError, SecureMemoryError, StorageError, TamperedError
 from secure_memory.keys.key import Key, context
 from secure_memory.ledger import anchor as anchors
 from secure_memory.ledger.anchor import Anchor
@@ -116,6 +116,9 @@ class Database:
             connection.close()
             if isinstance(error, sqlcipher.DriverError):
                 raise sqlcipher.translate(error, self.where()) from None
+            if isinstance(error, IntegrityError):
+                said = str(error).removeprefix(f"{self.where()}: ")
+                raise type(error)(f"{self.where()}: {said}", hint=error.hint) from None
             raise
         self.connection, self._file = connection, file
         self.move_anchor(durable=gap is not None)

@@ -1,4 +1,4 @@
-"""Items in their order: append, read, pop, clear; and the proof of what is returned.
+"""Items in their order: append, read, pop, cut, clear, reseal; and the proof of what is returned.
 
 - A branch's items are the rows `branch * 2^31 + position` for base < position <= head, without a gap. Where base and head
   are is said by the ledger alone.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from secure_memory.errors import StorageError, TamperedError
 from secure_memory.ledger.entry import BranchHead
 from secure_memory.ledger.ledger import VERIFY_HINT
-from secure_memory.vault import chain
+from secure_memory.vault import chain, sqlcipher
 from secure_memory.vault.seal import Place, unseal
 from secure_memory.vault.vault import Transaction
 
@@ -76,8 +77,13 @@ def append(tx: Transaction, branch: int, head: BranchHead, items: Sequence[NewIt
         link = chain.follow(link, position, turn, place.uid)
         links.append(link)
         rows.append((first + position, turn, place.uid, link, place.kind, place.role, place.tool, place.created, sealed))
-    for row in rows:
-        tx.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    try:
+        for row in rows:
+            tx.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    except sqlcipher.DriverError as error:
+        if sqlcipher.is_taken(error):  # past the head there is nothing that we wrote
+            raise _tampered(row[0] - first) from None
+        raise
     return BranchHead(position, turn, link, head.base_position, head.base_turn, head.base_link), links
 
 
@@ -200,6 +206,37 @@ def rewind(tx: Transaction, branch: int, head: BranchHead, turn: int) -> tuple[B
         position, last.turn if last else head.base_turn, link, head.base_position, head.base_turn, head.base_link
     )
     return new, len(found) - len(kept)
+
+
+def cut(tx: Transaction, branch: int, head: BranchHead, after: int) -> tuple[BranchHead, int]:
+    """Delete the items behind position `after`; returns the new head, and how many they were.
+
+    As in `pop`, the new head's link and turn are proven: they hash forward to the old head's.
+    """
+    before = max(head.base_position, after - 1)
+    link, found = fetch(tx, branch, head, before)
+    prove(found, branch, before, link, head)
+    at = BranchHead(head.base_position, head.base_turn, head.base_link, head.base_position, head.base_turn, head.base_link)
+    if after > before:
+        at, found = replace(at, position=after, turn=found[0].turn, link=found[0].link), found[1:]
+    tx.execute("DELETE FROM items WHERE id > ? AND id < ?", (branch * SPAN + after, (branch + 1) * SPAN))
+    return at, len(found)
+
+
+def reseal(
+    tx: Transaction, branch: int, head: BranchHead, anew: Callable[[ItemRow], tuple[bytes, bytes]]
+) -> tuple[BranchHead, int]:
+    """Give every item the uid and the sealed bytes that `anew` makes of it; returns the new head, and how many they are.
+
+    The whole branch is proven first, and keeps its positions and turns.
+    """
+    found = _proven(tx, branch, head)
+    link = head.base_link
+    for row in found:
+        uid, sealed = anew(row)
+        link = chain.follow(link, row.position, row.turn, uid)
+        tx.execute("UPDATE items SET uid = ?, link = ?, sealed = ? WHERE id = ?", (uid, link, sealed, row.id))
+    return replace(head, link=link), len(found)
 
 
 def _proven(tx: Transaction, branch: int, head: BranchHead) -> list[ItemRow]:

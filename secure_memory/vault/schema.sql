@@ -48,6 +48,27 @@ CREATE TABLE items (
     sealed  BLOB    NOT NULL
 ) STRICT;
 
+-- What a run has spent in a turn, by model: overwritten while the run goes on, kept when the turn is popped (`popped` = 1).
+-- A table of its own, since it outlives the items and a session's row is not to be written by every append. Its only B-tree
+-- is touched by a run that spent something, and by nothing else. `id = branch * 2^31 + n`: a branch's rows lie together, the
+-- newest last, so neither a run's row nor a turn's needs an index; a roll-up reads them all. `mac` binds the row to its
+-- session and branch, and a `session.usage` entry names its figures.
+CREATE TABLE usage (
+    id       INTEGER PRIMARY KEY,
+    session  INTEGER NOT NULL REFERENCES sessions (id),
+    turn     INTEGER NOT NULL,
+    run      BLOB    NOT NULL,
+    model    TEXT    NOT NULL,
+    requests INTEGER NOT NULL,
+    input    INTEGER NOT NULL,
+    output   INTEGER NOT NULL,
+    total    INTEGER NOT NULL,
+    details  TEXT    NOT NULL,
+    created  INTEGER NOT NULL,
+    popped   INTEGER NOT NULL,
+    mac      BLOB    NOT NULL
+) STRICT;
+
 -- `branch` is set on writes alone: the newest row of a branch is that branch's head, found by the one index.
 -- `nodes` holds the Merkle nodes that this entry completed, so no table of nodes is needed.
 CREATE TABLE ledger (

@@ -1,14 +1,17 @@
 """Session rows: found by the HMAC of their name, bound by a MAC.
 
 The MAC binds (tenant, name, session uid, subject uid, main branch, key version), so that no two sessions can be swapped
-and none renamed. What a session and its subject are called is sealed under the subject's key and goes with it.
+and none renamed. What a session and its subject are called, and what was said of it since, is sealed under the subject's
+key and goes with it. Each change of a row is an entry with the row's `digest`, so that an older copy of it, whose MAC is
+right too, is found by the whole check.
 """
 
 from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import orjson
@@ -43,10 +46,15 @@ class Naming(Protocol):
 
 
 class Names(NamedTuple):
-    """What a session and its subject are called."""
+    """What a session and its subject are called, what it is tagged with and what the program noted of it, and when it
+    ended (microseconds; None where it has not) and why."""
 
     session: str
     subject: str
+    tags: Mapping[str, str] = MappingProxyType({})
+    metadata: Mapping[str, Any] = MappingProxyType({})
+    ended: int | None = None
+    reason: str | None = None
 
 
 def row_mac(ledger_key: Key, tenant: bytes, row: SessionRow) -> bytes:
@@ -109,6 +117,19 @@ def insert(
     return row
 
 
+def update(execute: Callable[..., Any], ledger_key: Key, tenant: bytes, row: SessionRow) -> SessionRow:
+    """Write what of a row can change: its subject, its key's version, what is sealed. Returns it under its MAC."""
+    row = row._replace(mac=row_mac(ledger_key, tenant, row))
+    values = row.subject, row.key_version, row.sealed, row.mac, row.id
+    execute("UPDATE sessions SET subject = ?, key_version = ?, sealed = ?, mac = ? WHERE id = ?", values)
+    return row
+
+
+def digest(row: SessionRow) -> str:
+    """What an entry says of the row that it changed (16 bytes, hex): the MAC binds all of it."""
+    return row.mac[:16].hex()
+
+
 def was_created(execute: Callable[..., Any], uid: bytes) -> bool:
     """Whether the ledger knows that a session was begun. Reads the ledger's writes: for the rare case only."""
     query = "SELECT 1 FROM ledger WHERE branch IS NOT NULL AND instr(entry, CAST(? AS BLOB)) > 0 LIMIT 1"
@@ -116,9 +137,10 @@ def was_created(execute: Callable[..., Any], uid: bytes) -> bool:
 
 
 def seal_names(subject_key: Key, tenant: bytes, session: bytes, names: Names) -> bytes:
-    """The names of a session, sealed under the subject's key for this session."""
+    """The names of a session, sealed under the subject's key for this session. What was not said stands not there."""
     nonce = os.urandom(12)
-    data = orjson.dumps({"session": names.session, "subject": names.subject})
+    said = {**names._asdict(), "tags": dict(names.tags), "metadata": dict(names.metadata)}
+    data = orjson.dumps({key: value for key, value in said.items() if value not in ({}, None)})
     return nonce + subject_key.aead.encrypt(nonce, data, context("secmem/names/v1", tenant, session))
 
 
@@ -129,4 +151,4 @@ def open_names(subject_key: Key, tenant: bytes, row: SessionRow) -> Names:
         found = orjson.loads(subject_key.aead.decrypt(row.sealed[:12], row.sealed[12:], aad))
     except (InvalidTag, ValueError):  # or too short for a nonce
         raise TamperedError("a session's names do not open in their place", hint=VERIFY_HINT) from None
-    return Names(found["session"], found["subject"])
+    return Names(**found)

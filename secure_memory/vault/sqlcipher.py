@@ -59,14 +59,18 @@ def connect(path: Path | None, raw: bytes | bytearray, *, create: bool = False) 
     can't be opened (a new one is made only with `create`), NotAStoreError for a plaintext database, TamperedError where
     the key does not open it, CipherUnavailableError where the driver is not SQLCipher.
     """
-    if len(raw) != _RAW:
-        raise ValueError(f"a raw SQLCipher key and salt are {_RAW} bytes, not {len(raw)}")
-    if path is not None and not create:
-        _refuse_missing(path)
-    target = ":memory:" if path is None else f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
-    # SQLite's text of the key, made without an intermediate str, and zeroed below.
+    length = len(raw)
+    # SQLite's text of the key, made without an intermediate str, and zeroed below. From here on no frame that raises has
+    # the key in a variable: error reporters print them.
     secret = bytearray(b"x'") + bytearray(_hex(raw)) + bytearray(b"'")
+    del raw
+    if length != _RAW:
+        secret[:] = bytes(len(secret))
+        raise ValueError(f"a raw SQLCipher key and salt are {_RAW} bytes, not {length}")
+    target = ":memory:" if path is None else f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
     try:
+        if path is not None and not create:
+            _refuse_missing(path)
         if create and path is not None:
             with suppress(FileExistsError):
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))  # the WAL and the -shm get its mode
@@ -188,6 +192,8 @@ def check_pages(execute: Callable[..., Any]) -> None:
 
     A page that another process's checkpoint is just writing may look wrong, once: what is wrong stays wrong.
     """
+    if not execute("PRAGMA database_list").fetchone()[2]:
+        return  # in memory: there is no file
     for attempt in range(CHECKS):
         found = execute("PRAGMA cipher_integrity_check").fetchall()
         if not found:
@@ -246,6 +252,11 @@ def rollback(connection: Connection) -> None:
 def is_busy(error: Exception) -> bool:
     """Whether another connection's lock is the only trouble (SQLITE_BUSY or SQLITE_LOCKED, extended codes too)."""
     return _code(error) in (5, 6)
+
+
+def is_taken(error: Exception) -> bool:
+    """Whether there is a row already where one was to be inserted (SQLITE_CONSTRAINT)."""
+    return _code(error) == 19
 
 
 def _code(error: Exception) -> int:

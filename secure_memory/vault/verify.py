@@ -2,11 +2,13 @@
 
 1. The ledger itself (`ledger.verify`).
 2. The control state is this vault's, and the newest entry carries its digest.
-3. Every session's row has our MAC, and its main branch is one that the ledger knows as this session's; every branch of
+3. Every session's row has our MAC, and is the newest one that the ledger knows if it was changed; its main branch is one
+   that the ledger knows as this session's; every branch of
    the ledger has its row, with our MAC and the uid that the ledger names.
 4. The items of every branch, from its base to its head, form the chain that the ledger's newest write names.
 5. Every item opens in its place.
 6. There are no items of branches that the ledger does not know.
+7. Every row of usage has our MAC, belongs to a known session and branch, and says what the ledger says was spent.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from secure_memory.errors import TamperedError
 from secure_memory.ledger import verify as ledger_verify
 from secure_memory.ledger.ledger import VERIFY_HINT
 from secure_memory.ledger.verify import Checked, Progress
-from secure_memory.vault import branches, history, sessions
+from secure_memory.vault import branches, history, sessions, usage
 from secure_memory.vault.branches import BranchRow
 from secure_memory.vault.database import Database, control_digest
 
@@ -50,9 +52,12 @@ def verify(execute: Callable[..., Any], database: Database, key_of: KeyOf, progr
         known = checked.heads.get(row.branch)
         if known is None or known.session != row.uid.hex():
             raise TamperedError(f"session {row.uid.hex()} has a branch that the ledger does not know", hint=VERIFY_HINT)
+        if checked.rows.get(row.uid.hex(), sessions.digest(row)) != sessions.digest(row):
+            raise TamperedError(f"the row of session {row.uid.hex()} is an older one", hint=VERIFY_HINT)
         ciphers[row.id] = key_of(row)
     unknown = {row[0]: BranchRow(*row) for row in execute("SELECT * FROM branches")}
     items = 0
+    owners: dict[int, usage.Owner] = {}
     for branch, known in checked.heads.items():
         its = unknown.pop(branch, None)
         row_ = None if its is None else rows.get(its.session)
@@ -67,11 +72,13 @@ def verify(execute: Callable[..., Any], database: Database, key_of: KeyOf, progr
         except TamperedError as error:
             raise TamperedError(f"session {known.session}: {error}", hint=VERIFY_HINT) from None
         items += len(found)
+        owners[branch] = usage.Owner(row_.id, row_.uid, branch, its.uid)
     if unknown:
         raise TamperedError("there are branches that the ledger does not know", hint=VERIFY_HINT)
     stored = execute("SELECT count(*) FROM items").fetchone()[0]
     if stored != items:  # (6)
         raise TamperedError(f"there are {stored - items} items that the ledger does not know", hint=VERIFY_HINT)
+    usage.check_rows(execute, database.ledger_key, owners)  # (7)
     return Whole(checked.tail.size, len(rows), items, checked.tail.root)
 
 

@@ -50,8 +50,9 @@ def test_the_commands() -> None:
     assert {
         *("secmem", "secmem init", "secmem demo", "secmem doctor"),
         *("secmem tenant", "secmem tenant create", "secmem tenant list"),
-        *("secmem session", "secmem session list", "secmem session show"),
+        *("secmem session", "secmem session list", "secmem session show", "secmem session review"),
         *("secmem audit", "secmem audit log", "secmem audit verify", "secmem audit anchor"),
+        "secmem usage",
         "secmem completion",
     } == {path for path, _ in commands(secmem, "secmem")}
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from secure_memory import SecureStore
+
 Run = Callable[..., Any]
 Talk = Callable[..., None]
 
@@ -25,8 +27,38 @@ def test_list(run: Run, desk: Path, talk: Talk) -> None:
 def test_list_as_json(run: Run, desk: Path) -> None:
     """As JSON a session has its uid and its times."""
     (session,) = json.loads(run("session", "list", "--tenant", "acme", "--json").out)
-    assert {"uid", "name", "subject", "created", "last_activity", "items", "turns"} == set(session)
+    about = {"tags", "metadata", "ended", "reason"}
+    assert {"uid", "name", "subject", "created", "last_activity", "items", "turns", *about} == set(session)
     assert session["created"].endswith("Z")
+
+
+def test_list_what_matches(run: Run, desk: Path, talk: Talk) -> None:
+    """Sessions are found by subject, by tag and by time; a tag has a name and a value."""
+    talk("other", {"role": "user", "content": "hello"})
+    with SecureStore.open(desk) as store:
+        store.session("user_123", tenant="acme").blocking.set_tags(record="phi", region="eu")
+
+    def names(*options: str) -> list[str]:
+        listed = run("session", "list", "--tenant", "acme", *options).out.splitlines()[1:]
+        return [line.split()[0] for line in listed]
+
+    assert ["user_123"] == names("--subject", "ana") == names("--tag", "record=phi", "--tag", "region=eu")
+    assert ["other", "user_123"] == names("--since", "1h")
+    assert [] == names("--until", "1h") == names("--tag", "record=other") == names("--subject", "nobody")
+    assert "record=phi, region=eu" in run("session", "list", "--tenant", "acme", "--subject", "ana").out
+    assert 2 == run("session", "list", "--tag", "record").code
+
+
+def test_review(run: Run, desk: Path) -> None:
+    """A supervisor reads as in `show`, has to say what for, and is in the ledger as one who reviewed."""
+    review = ("session", "review", "user_123", "--tenant", "acme", "--actor", "user:eve")
+    shown = run("session", "show", "user_123", "--tenant", "acme").out
+    assert shown == run(*review, "--purpose", "quality").out
+    (line,) = run("audit", "log", "--action", "session.review", "--json").out.splitlines()
+    assert ("user:eve", "quality", 4) == tuple(json.loads(line)[name] for name in ("actor", "purpose", "items"))
+    without = run(*review)
+    assert (2, "") == (without.code, without.out)
+    assert "--purpose" in without.err
 
 
 def test_show(run: Run, desk: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 import queue
@@ -55,8 +56,9 @@ class Place:
 
     def texts(self, session: str = "s", tenant: str = "default") -> list[str]:
         """The contents of a session's items in order, read by this process, proven."""
-        with SecureStore.open(self.path) as store:
-            return [item["content"] for item in store.session_show(session, tenant=tenant)]
+        with SecureStore.open(self.path) as store, store.session(session, tenant=tenant) as one:
+            read: Any = asyncio.run(one.get_items())
+            return [item["content"] for item in read]
 
     def actions(self, tenant: str | None = None) -> Counter[str]:
         """How often each action is in the ledgers."""
@@ -108,7 +110,9 @@ class Child:
         """The lines it still said, once it ended well. Fails where it ended otherwise."""
         code = self.wait()
         assert code == 0, f"the child ended with {code}\n{self.errors()}"
-        return self.rest()
+        lines = self.rest()
+        self.close()
+        return lines
 
     def errors(self) -> str:
         """What it wrote to standard error."""
@@ -117,6 +121,9 @@ class Child:
 
     def close(self) -> None:
         """End it, and what it started, if that is still there."""
+        if not self._open:
+            return
+        self._open = False
         self.signal(signal.SIGCONT)
         self.signal(signal.SIGKILL)
         for fd in (self._stdin, self._stdout):
@@ -135,14 +142,14 @@ class Nursery:
         theirs.close()
         self._codes: dict[int, int] = {}
         self._ended = threading.Condition()
-        self._pids: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[dict[str, int]] = queue.SimpleQueue()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
         while (message := zygote.receive(self._sock)) is not None:
             told = message[0]
-            if "pid" in told:
-                self._pids.put(told["pid"])
+            if "ended" not in told:
+                self._answers.put(told)
             else:
                 with self._ended:
                     self._codes[told["ended"]] = told["code"]
@@ -163,10 +170,11 @@ class Nursery:
         zygote.send(self._sock, message, (stdin, stdout, stderr.fileno()))
         for fd in (stdin, stdout):
             os.close(fd)
-        return Child(self, self._pids.get(timeout=PATIENCE), to_child, from_child, stderr)
+        return Child(self, self._answers.get(timeout=PATIENCE)["pid"], to_child, from_child, stderr)
 
     def signal(self, pid: int, number: int) -> None:
         zygote.send(self._sock, {"pid": pid, "signal": int(number)})
+        assert {"signalled": pid} == self._answers.get(timeout=PATIENCE)
 
     def wait(self, pid: int, child: Child) -> int:
         with self._ended:

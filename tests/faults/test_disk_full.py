@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,8 @@ def full(volume: str, left: int = 0) -> Iterator[None]:
         ballast.unlink()
 
 
-def on_a_small_disk(start: Callable[..., Any], program: Callable[..., None], place: Any) -> None:
-    child = start(program, str(place.path.parent))
+def on_a_small_disk(start: Callable[..., Any], program: Callable[..., None], place: Any, *args: object) -> None:
+    child = start(program, str(place.path.parent), *args)
     if child.rest() == ["no mounts"]:
         pytest.skip("needs root or user namespaces; what a limit of file size shows is tested all the same")
     child.ends()
@@ -140,6 +141,31 @@ def rolls_back(talk: Any, volume: str) -> None:
 def test_whole_batch(start: Callable[..., Any], place: Any) -> None:
     """Where the engine rolls back a commit of several operations, all of these fail, and none before or after them."""
     on_a_small_disk(start, rolls_back, place)
+
+
+# ---- without an anchor ------------------------------------------------------------------------------------------------
+
+
+def loses_its_anchor(talk: Any, volume: str, anchors: str) -> None:
+    path = small_disk(talk, volume)
+    with SecureSession("s", path) as session:
+        asyncio.run(session.add_items([item("before")]))
+        session._handle.shared.tenant("default").vault.database.shut()
+        shutil.rmtree(anchors)
+        for left in range(0, 100 * PAGE, PAGE):  # more and more room, until it is enough to record that it is missing
+            with full(volume, left), suppress(StorageError):
+                assert ["before"] == asyncio.run(texts(session))
+                break
+        asyncio.run(session.add_items([item("after")]))
+    with SecureStore.open(path) as store:
+        store.audit_verify()
+        gaps = [record for record in store.audit_log(tenant="default") if record.entry.action == "audit.gap"]
+        assert 1 == len(gaps)
+
+
+def test_opening_on_a_full_disk(start: Callable[..., Any], place: Any) -> None:
+    """A vault whose opening had something to record, and no room for it, opens when there is: it has not gone back."""
+    on_a_small_disk(start, loses_its_anchor, place, str(place.anchors))
 
 
 # ---- full at every point ----------------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def begins(talk: Any, path: str, tenant: str, number: int) -> None:
 
 
 @pytest.mark.parametrize("key", ["named", "made"])
-@pytest.mark.parametrize("rounds", [pytest.param(3, id="short"), pytest.param(100, id="long", marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [pytest.param(2, id="short"), pytest.param(50, id="long", marks=pytest.mark.long)])
 def test_all_at_once(
     start: Callable[..., Any], place: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, key: str, rounds: int
 ) -> None:
@@ -139,9 +139,7 @@ def test_threads_at_once(place: Any) -> None:
     assert (1, 32) == (place.verify()["acme"].sessions, place.verify()["acme"].items)
 
 
-def test_more_vaults_than_threads(
-    place: Any, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., None]
-) -> None:
+def test_more_vaults_than_threads(place: Any, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., None]) -> None:
     """A process that wrote to more vaults at once than it has threads still writes when those threads have gone home."""
     monkeypatch.setattr(commits, "IDLE_SECONDS", 0.05)
     monkeypatch.setattr(commits, "workers", workers := commits.Workers())

@@ -111,16 +111,15 @@ def test_keys(place: Any, tmp_path: Path) -> None:
 def test_keys_in_use(place: Any, tmp_path: Path) -> None:
     """A keys.db that vanished under a process that has it open takes no new keys: what they seal could never be read."""
     keep(place)
-    with SecureStore.open(place.path) as store:
-        with store.session("s") as session, store.session("new") as new:
-            add(session, "more")
-            (place.path / "keys.db").rename(tmp_path / "lost")
-            with pytest.raises(StorageError):
-                add(new, "lost")
-            with pytest.raises(StorageError):
-                store.tenant_create("new")
-            (tmp_path / "lost").rename(place.path / "keys.db")
-            add(new, "kept")
+    with SecureStore.open(place.path) as store, store.session("s") as session, store.session("new") as new:
+        add(session, "more")
+        (place.path / "keys.db").rename(tmp_path / "lost")
+        with pytest.raises(StorageError):
+            add(new, "lost")
+        with pytest.raises(StorageError):
+            store.tenant_create("new")
+        (tmp_path / "lost").rename(place.path / "keys.db")
+        add(new, "kept")
     assert ["kept", "more"] == place.texts()
     assert ["kept"] == place.texts("new")
     place.verify()

@@ -26,6 +26,8 @@ from typing import Any
 
 _LENGTH = struct.Struct(">I")
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000
+_KEPT = {"NOSUID": 2, "NODEV": 4, "NOEXEC": 8, "NOATIME": 1024, "NODIRATIME": 2048, "RELATIME": 1 << 21}
+"""Options that a user namespace must not take away from a mount that it got."""
 _MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
 
 
@@ -62,9 +64,14 @@ class Talk:
         self._mount(b"tmpfs", path, b"tmpfs", 0, b"size=%d" % size)
 
     def read_only(self, path: str) -> None:
-        """Make the file system at `path`, or the directory alone, read-only."""
+        """Make a directory, and what is below, read-only."""
         self._mount(path.encode(), path, None, _MS_BIND, b"")
-        self._mount(b"none", path, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY, b"")
+        self.read_only_mount(path)
+
+    def read_only_mount(self, path: str) -> None:
+        """Make the file system that is mounted at `path` read-only, and none that is mounted below it."""
+        kept = sum(flag for name, flag in _KEPT.items() if os.statvfs(path).f_flag & getattr(os, f"ST_{name}"))
+        self._mount(b"none", path, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | kept, b"")
 
     def _mount(self, what: bytes, where: str, kind: bytes | None, flags: int, options: bytes) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -118,6 +125,7 @@ def serve(sock: socket.socket) -> None:
             if "signal" in request:
                 if request["pid"] in alive:  # not yet waited for, so that the number is still its own
                     os.kill(request["pid"], request["signal"])
+                send(sock, {"signalled": request["pid"]})
                 continue
             pid = os.fork()
             if pid == 0:
@@ -141,7 +149,7 @@ def _become(request: dict[str, Any], fds: list[int]) -> None:
     for number, fd in enumerate(fds):
         os.dup2(fd, number)
         os.close(fd)
-    sys.stdin = open(0, closefd=False)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for as long as the process lives
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
@@ -164,14 +172,7 @@ def _program(file: str, name: str) -> Callable[..., None]:
 
 
 if __name__ == "__main__":
-    import asyncio
-    import concurrent.futures.thread
-    import multiprocessing.pool  # noqa: F401 - what is imported here, no child has to import
-
-    import pytest  # noqa: F401
-
-    import secure_memory.agents_sdk.session
-    import secure_memory.store
-
-    asyncio.run(asyncio.sleep(0))
+    # What is imported here, no child has to import.
+    for name in ("asyncio", "multiprocessing.pool", "pytest", "secure_memory.agents_sdk.session", "secure_memory.store"):
+        importlib.import_module(name)
     serve(socket.socket(fileno=int(sys.argv[1])))

@@ -111,6 +111,72 @@ def same(one: SessionKeys, other: SessionKeys) -> bool:
     )
 
 
+# ---- another key for a session
+
+
+def test_a_prepared_key_stands_when_it_is_settled(keyring: Keyring, acme: TenantKeys) -> None:
+    """Until then the old key is the session's; afterwards the new one is, and the old one is nowhere."""
+    old, _ = keyring.create_session(acme, NAME, SUBJECT)
+    made = keyring.prepare_session(acme, old.uid, OTHER_NAME)
+    assert (2, old.uid, OTHER_NAME) == (made.version, made.uid, made.subject_name)
+    assert made.subject != old.subject
+    found = keyring.session(acme, NAME)
+    assert found is not None
+    assert same(old, found)
+    for _ in range(2):  # twice is once
+        keyring.settle(old.uid, made.version)
+        found = keyring.session(acme, NAME)
+        assert found is not None
+        assert same(made, found)
+        assert (2, OTHER_NAME) == (found.version, found.subject_name)
+
+
+def test_whoever_asks_for_the_new_version_settles_it(
+    keyring: Keyring, open_keyring: Callable[[], Keyring], acme: TenantKeys, path: Path
+) -> None:
+    """Where the one who prepared a key died, another process that was told its version lets it stand."""
+    old, _ = keyring.create_session(acme, NAME, SUBJECT)
+    made = keyring.prepare_session(acme, old.uid, SUBJECT)
+    assert made.subject == old.subject
+    other = open_keyring()
+    tenant = other.tenant("acme")
+    assert tenant is not None
+    for _ in range(2):
+        found = other.session(tenant, NAME, made.version)
+        assert found is not None
+        assert same(made, found)
+    assert [(2,)] == sql(path, "SELECT version FROM keys WHERE purpose = 'session'")
+    assert [(1,)] == sql(path, "SELECT version FROM tombstones")
+    with pytest.raises(KeyDestroyedError, match="resealed"):
+        other.session(tenant, NAME, 1)
+
+
+def test_settling_leaves_later_ones_alone(keyring: Keyring, acme: TenantKeys, path: Path) -> None:
+    """A key that someone else prepared later is theirs to settle; one that was prepared before is destroyed."""
+    old, _ = keyring.create_session(acme, NAME, SUBJECT)
+    second, third, fourth = (keyring.prepare_session(acme, old.uid, SUBJECT) for _ in range(3))
+    keyring.settle(old.uid, third.version)
+    assert [(3, 1), (4, 0)] == sql(
+        path, "SELECT version, name IS NOT NULL FROM keys WHERE purpose = 'session' ORDER BY version"
+    )
+    with pytest.raises(KeyDestroyedError):
+        keyring.settle(old.uid, second.version)
+    keyring.settle(old.uid, fourth.version)
+    found = keyring.session(acme, NAME)
+    assert found is not None
+    assert same(fourth, found)
+
+
+def test_erasing_takes_what_was_prepared_too(keyring: Keyring, acme: TenantKeys) -> None:
+    """Destroying a session's key destroys the versions that don't stand yet."""
+    old, _ = keyring.create_session(acme, NAME, SUBJECT)
+    made = keyring.prepare_session(acme, old.uid, SUBJECT)
+    assert 2 == keyring.destroy(old.uid, "session")
+    assert keyring.session(acme, NAME) is None
+    with pytest.raises(KeyDestroyedError):
+        keyring.settle(old.uid, made.version)
+
+
 # ---- making and opening
 
 
@@ -286,9 +352,9 @@ def test_a_wrapped_key_opens_in_its_place_only(keyring: Keyring, path: Path, acm
         keyring.create_session(tenant, NAME, SUBJECT)
     theirs = sql(path, "SELECT wrapped FROM keys WHERE tenant = ? AND purpose = ?", other.uid, purpose)[0][0]
     sql(path, "UPDATE keys SET wrapped = ? WHERE tenant = ? AND purpose = ?", theirs, acme.uid, purpose)
+    find = (lambda: keyring.session(acme, NAME)) if purpose in ("subject", "session") else lambda: keyring.tenant("acme")
     with pytest.raises(TamperedError, match="in its place in the keyring") as raised:
-        keyring.tenant("acme")
-        keyring.session(acme, NAME)
+        find()
     assert "keys.db" in str(raised.value.hint)
 
 
@@ -452,7 +518,7 @@ def test_opened_keys_show_nothing(keyring: Keyring, acme: TenantKeys) -> None:
 
 
 def test_closing_overwrites_the_keys(open_keyring: Callable[[], Keyring]) -> None:
-    """After a close no key that the keyring holds can be used, and it answers with RuntimeError; closing again is harmless."""
+    """After a close no key of the keyring's can be used, and it answers with RuntimeError; closing again is harmless."""
     keyring = open_keyring()
     acme = keyring.create_tenant("acme")
     keys, _ = keyring.create_session(acme, NAME, SUBJECT)

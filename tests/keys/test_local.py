@@ -376,9 +376,7 @@ def test_processes_destroy_at_once(tmp_path: Path) -> None:
     """Of several processes that each destroy a version, none brings back what another destroyed."""
     secrets = [bytes([n]) * 32 for n in range(1, 8)]
     path = key_file(tmp_path / "key", "".join(f"{b64(secret)}\n" for secret in secrets))
-    script = " & ".join(
-        shlex.join([sys.executable, "-c", DESTROY, str(path), version]) for version in ids(*secrets)[1:]
-    )
+    script = " & ".join(shlex.join([sys.executable, "-c", DESTROY, str(path), version]) for version in ids(*secrets)[1:])
     run(["sh", "-c", f"{script} & wait"], check=True)
     assert f"{b64(secrets[0])}\n" == path.read_text()
 
@@ -586,6 +584,4 @@ def test_no_error_shows_a_key(tmp_path: Path) -> None:
     for attempt in attempts:
         with pytest.raises(SecureMemoryError) as raised:
             attempt()
-        assert_hidden(
-            raised.value, raised.value.hint, good, repr(good), vars(good), other, vars(other), good.describe()
-        )
+        assert_hidden(raised.value, raised.value.hint, good, repr(good), vars(good), other, vars(other), good.describe())

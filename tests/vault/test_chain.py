@@ -33,7 +33,9 @@ def test_vectors() -> None:
 
 
 @given(uids, uids, chains, chains)
-def test_a_link_names_one_history(one: bytes, other: bytes, mine: list[tuple[int, int, bytes]], yours: list[tuple[int, int, bytes]]) -> None:
+def test_a_link_names_one_history(
+    one: bytes, other: bytes, mine: list[tuple[int, int, bytes]], yours: list[tuple[int, int, bytes]]
+) -> None:
     """Two links are equal only if branch, items, order, positions and turns are."""
     assert ((one, mine) == (other, yours)) == (link_of(one, mine) == link_of(other, yours))
 

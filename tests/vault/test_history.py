@@ -13,13 +13,14 @@ from secure_memory.errors import StorageError, TamperedError
 from secure_memory.ledger.entry import BranchHead
 from secure_memory.vault import chain, history
 from secure_memory.vault.history import SPAN, ItemRow, begin, prove
+from secure_memory.vault.seal import Place, seal
 from secure_memory.vault.vault import Vault
 
 if TYPE_CHECKING:
     from conftest import Bench  # type: ignore[import-not-found]
 
 BRANCH = 1
-BRANCH_UID = b"\x03" * 16
+TENANT, SESSION, BRANCH_UID = (bytes([n]) * 16 for n in (0, 2, 3))
 
 
 @pytest.fixture
@@ -71,6 +72,45 @@ def test_a_pop_takes_the_turn_back(bench: Bench, vault: Vault) -> None:
     assert 2 == bench.append(vault, "again").turn
 
 
+@pytest.mark.parametrize("after", range(6))
+def test_the_end_can_be_cut_off(bench: Bench, vault: Vault, after: int) -> None:
+    """What is behind a position is taken, however much it is, and what follows goes on from there in its turn."""
+
+    def work(tx: Any) -> int:
+        head, count = history.cut(tx, BRANCH, tx.head(BRANCH).head, after)
+        bench._write(tx, head, "session.pop")
+        return count
+
+    assert 5 - after == bench.run(vault, work)
+    assert [str(n) for n in range(1, after + 1)] == bench.read(vault)
+    assert (after + 1, [1, 2, 2, 3, 3, 3][after]) == _place(bench.append(vault, "new"))
+    assert "new" == bench.read(vault)[-1]
+
+
+def _place(head: BranchHead) -> tuple[int, int]:
+    return head.position, head.turn
+
+
+def test_items_are_resealed_where_they_are(bench: Bench, vault: Vault) -> None:
+    """Under other uids and other bytes they stand where they stood, and the branch is proven."""
+
+    def work(tx: Any) -> int:
+        def anew(row: Any) -> tuple[bytes, bytes]:
+            (text,) = history.unsealed([row], bench.key.aead, TENANT, SESSION)
+            place = Place(TENANT, SESSION, bytes([row.position]) * 16, row.kind, row.role, row.tool, row.created)
+            return place.uid, seal(bench.key.aead, 2, bytes(11) + bytes([row.position]), place, text + b"!")
+
+        head, count = history.reseal(tx, BRANCH, tx.head(BRANCH).head, anew)
+        bench._write(tx, head, "session.assign")
+        return count
+
+    places = bench.sql("SELECT id, turn FROM items ORDER BY id")
+    assert 5 == bench.run(vault, work)
+    assert ["1!", "2!", "3!", "4!", "5!"] == bench.read(vault)
+    assert places == bench.sql("SELECT id, turn FROM items ORDER BY id")
+    assert "5!" == bench.pop(vault)
+
+
 def test_after_clearing_positions_go_on(bench: Bench, vault: Vault) -> None:
     """Clearing takes everything and leaves a place that nothing from before fits into."""
     assert 5 == bench.clear(vault)
@@ -114,7 +154,10 @@ ATTACKS = {
     "an item follows the head": [
         f"INSERT INTO items SELECT id + 1, turn, uid, link, kind, role, tool, created, sealed FROM items {OF} 5"
     ],
-    "an item lies far behind the head": [f"INSERT INTO items SELECT {BRANCH * SPAN + SPAN - 1}, turn, uid, link, kind, role, tool, created, sealed FROM items {OF} 5"],
+    "an item lies far behind the head": [
+        f"INSERT INTO items SELECT {BRANCH * SPAN + SPAN - 1}, turn, uid, link, kind, role, tool, created, sealed"
+        f" FROM items {OF} 5"
+    ],
     "an item is moved past a gap": [f"UPDATE items SET id = id + 1 {OF} 5"],
     "an item's uid is another": [f"UPDATE items SET uid = zeroblob(16) {OF} 3"],
     "an item's uid is longer": [f"UPDATE items SET uid = CAST(uid || x'00' AS BLOB) {OF} 3"],
@@ -154,6 +197,30 @@ def test_a_pop_finds(bench: Bench, vault: Vault, attack: str) -> None:
         bench.pop(vault)
     assert before == bench.sql("SELECT * FROM items")
     assert entries + 1 == bench.size()  # what was found is an entry
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_resealing_finds(bench: Bench, vault: Vault, attack: str) -> None:
+    """Nothing that does not prove is given a new seal."""
+    for statement in ATTACKS[attack]:
+        bench.sql(statement)
+    before = bench.sql("SELECT * FROM items")
+
+    def anew(row: Any) -> tuple[bytes, bytes]:
+        return row.uid, history.unsealed([row], bench.key.aead, TENANT, SESSION)[0]
+
+    with pytest.raises(TamperedError):
+        bench.run(vault, lambda tx: history.reseal(tx, BRANCH, tx.head(BRANCH).head, anew))
+    assert before == bench.sql("SELECT * FROM items")
+
+
+@pytest.mark.parametrize("what", ["link = zeroblob(32)", "turn = 7", "uid = zeroblob(16)"])
+def test_a_cut_enters_nothing_unproven(bench: Bench, vault: Vault, what: str) -> None:
+    """The item that a cut returns to must lead to the head that is given up, with its turn."""
+    bench.sql(f"UPDATE items SET {what} {OF} 3")
+    with pytest.raises(TamperedError):
+        bench.run(vault, lambda tx: history.cut(tx, BRANCH, tx.head(BRANCH).head, 3))
+    assert [(5,)] == bench.sql("SELECT count(*) FROM items")
 
 
 def test_a_pop_enters_no_link_unproven(bench: Bench, vault: Vault) -> None:
@@ -247,9 +314,9 @@ def test_no_other_rows_are(some: list[bytes], data: st.DataObject) -> None:
             [
                 rows[:index] + rows[index + 1 :],
                 rows[: index + 1] + rows[index:],
-                rows[:index] + [rows[index]._replace(turn=rows[index].turn + 1)] + rows[index + 1 :],
-                rows[:index] + [rows[index]._replace(id=rows[index].id + SPAN)] + rows[index + 1 :],
-                rows[:index] + [rows[index]._replace(link=bytes(32))] + rows[index + 1 :],
+                [*rows[:index], rows[index]._replace(turn=rows[index].turn + 1), *rows[index + 1 :]],
+                [*rows[:index], rows[index]._replace(id=rows[index].id + SPAN), *rows[index + 1 :]],
+                [*rows[:index], rows[index]._replace(link=bytes(32)), *rows[index + 1 :]],
                 [*rows, row(len(rows) + 1, 1, bytes(16), bytes(32))],
                 [*rows, row(len(rows) + 1, 1, bytes(16), chain.follow(head.link, len(rows) + 1, 1, bytes(16)))],
             ]

@@ -62,8 +62,41 @@ def test_a_row_is_its_tenant_s() -> None:
 def test_names_come_back(session: str, subject: str) -> None:
     """What a session and its subject are called is read with the subject's key."""
     sealed = seal_names(SUBJECT, TENANT, SESSION, Names(session, subject))
-    assert (session, subject) == open_names(SUBJECT, TENANT, ROW._replace(sealed=sealed))
+    assert Names(session, subject) == open_names(SUBJECT, TENANT, ROW._replace(sealed=sealed))
     assert session.encode() not in sealed or len(session.encode()) < 4
+
+
+def test_what_was_said_of_a_session_comes_back() -> None:
+    """Tags, metadata, the end and its reason are sealed with the names, and none of it can be read without the key."""
+    names = Names("s", "ana", {"record": "phi"}, {"ticket": [4711, None, 0.5]}, 1_795_000_000_000_000, "moved away")
+    sealed = seal_names(SUBJECT, TENANT, SESSION, names)
+    assert names == open_names(SUBJECT, TENANT, ROW._replace(sealed=sealed))
+    assert not any(word in sealed for word in (b"phi", b"ticket", b"away"))
+
+
+def test_a_row_is_updated(bench: Bench) -> None:
+    """What can change is written under a new MAC, so that a row that was read before is known to be another; what can't
+    change stays."""
+    bench.made()
+    connection = bench.connect()
+    row = sessions.insert(
+        connection.execute,
+        LEDGER,
+        TENANT,
+        uid=SESSION,
+        name=bytes(32),
+        subject=bytes(16),
+        branch=7,
+        key_version=1,
+        sealed=b"names",
+        created=ROW.created,
+    )
+    new = sessions.update(connection.execute, LEDGER, TENANT, row._replace(subject=SESSION, key_version=2, sealed=b"new"))
+    assert new == sessions.by_id(connection.execute, row.id)
+    check(LEDGER, TENANT, new)
+    assert sessions.digest(row) != sessions.digest(new)
+    assert not sessions.unchanged(connection.execute, row)
+    connection.close()
 
 
 def test_names_open_in_their_place_only() -> None:

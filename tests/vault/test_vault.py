@@ -18,7 +18,8 @@ from secure_memory.errors import (
     TamperedError,
 )
 from secure_memory.ledger.entry import Entry
-from secure_memory.vault import sqlcipher, vault as module
+from secure_memory.vault import sqlcipher
+from secure_memory.vault import vault as module
 from secure_memory.vault.commits import NotNow, Operation, perform_blocking
 from secure_memory.vault.vault import Transaction, Vault
 

@@ -39,11 +39,12 @@ class MeteredModel(LocalModel):
 @function_tool
 def create_ticket(summary: str) -> str:
     """Open a ticket."""
-    return "ticket T-654321"
+    return f"ticket {OPENED}"
 
 
 AGENT = Agent(name="Assistant", instructions="Reply very concisely.", model=MeteredModel(), tools=[create_ticket])
 QUIET = RunConfig(tracing_disabled=True)
+NUMBER, WRONG, OPENED = (f"T-{number}" for number in (123456, 111111, 654321))  # of tickets
 
 
 async def ask(session: SecureSession, message: str) -> str:
@@ -66,14 +67,14 @@ def show(items: list[Any]) -> None:
 async def in_memory() -> None:
     """Without a path the conversation is in memory, and gone with the program."""
     session = SecureSession("conversation_123")
-    await ask(session, "Hello, my number is T-123456.")
+    await ask(session, f"Hello, my number is {NUMBER}.")
     print(" ", await ask(session, "Is there any news?"))  # it remembers the number
 
 
 async def on_disk(path: Path) -> None:
     """With a path it is on disk, and goes on where another session object, or another program, left it."""
     with SecureSession("user_123", path) as session:
-        await ask(session, "Hello, my number is T-123456.")
+        await ask(session, f"Hello, my number is {NUMBER}.")
     with SecureSession("user_123", path) as session:
         print(" ", await ask(session, "Is there any news?"))
 
@@ -96,10 +97,10 @@ async def operations(path: Path) -> None:
 async def correction(path: Path) -> None:
     """To correct a question, pop the answer and the question, and ask again."""
     with SecureSession("correction", path) as session:
-        await ask(session, "Hello, my number is T-111111.")
+        await ask(session, f"Hello, my number is {WRONG}.")
         await session.pop_item()  # the agent's answer
         await session.pop_item()  # the question
-        await ask(session, "Hello, my number is T-222222.")
+        await ask(session, f"Hello, my number is {NUMBER}.")
         print(" ", await ask(session, "Is there any news?"))
 
 
@@ -116,7 +117,7 @@ async def limits(path: Path) -> None:
 async def several_users(path: Path) -> None:
     """Conversations in one store don't know of each other. `subject` says whose each is."""
     ana, ben = (SecureSession(f"support-{name}", path, subject=name) for name in ("ana", "ben"))
-    await ask(ana, "Hello, my number is T-123456.")
+    await ask(ana, f"Hello, my number is {NUMBER}.")
     await ask(ben, "Hello!")
     print(f"  ana has {len(await ana.get_items())} items, ben has {len(await ben.get_items())}")
     await ana.clear_session()
@@ -137,7 +138,7 @@ async def several_agents(path: Path) -> None:
     """Agents share a conversation by sharing its session."""
     billing = Agent(name="Billing", instructions="You help with bills.", model=LocalModel())
     with SecureSession("shared", path) as session:
-        await ask(session, "Hello, my number is T-123456.")
+        await ask(session, f"Hello, my number is {NUMBER}.")
         result = await Runner.run(billing, "Is there any news?", session=session, run_config=QUIET)
         print(" ", result.final_output)
 

@@ -21,8 +21,8 @@ from secure_memory.ledger.anchor import Anchor
 from secure_memory.log import get_logger
 from secure_memory.tenancy import Tenant
 from secure_memory.vault import sqlcipher
+from secure_memory.vault.anchoring import Identity
 from secure_memory.vault.commits import Operation, perform_blocking
-from secure_memory.vault.database import Identity
 from secure_memory.vault.vault import Vault
 
 SYSTEM_TENANT = "(system)"
@@ -159,7 +159,7 @@ class SharedStore:
             tenant.vault.database.anchor_required = True
 
     def close(self) -> None:
-        """Record `store.close`, unless this is a forked child of the one that opened it; close every vault, zero the keys."""
+        """Record `store.close`, unless this is a forked child of who opened it; close every vault, overwrite the keys."""
         try:
             if os.getpid() == self._opened_by:
                 self.record({"action": "store.close"})

@@ -7,6 +7,7 @@ and without disk; else `resolve` gets them from the keyring, or makes them with 
 from __future__ import annotations
 
 import hmac
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -144,7 +145,8 @@ class Door:
 
     def settle(self, keys: SessionKeys) -> None:
         """Let the keys that were prepared stand, and destroy those before them. Blocks for disk."""
-        self._store.keyring.settle(keys.uid, keys.version)
+        with suppress(KeyDestroyedError):  # the session was assigned once more since: those that followed stand
+            self._store.keyring.settle(keys.uid, keys.version)
 
     def _check_subject(self, tenant: Tenant, keys: SessionKeys) -> None:
         if self._check and self._subject is not None and not self._is_subject(tenant, keys, self._subject):

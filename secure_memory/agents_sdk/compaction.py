@@ -20,7 +20,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from agents import OpenAIResponsesCompactionSession
-from agents.memory.session import _await_mutation, _CompactionSnapshot
+from agents.memory.session import _await_mutation
 
 from secure_memory.agents_sdk.session import SecureSession
 from secure_memory.agents_sdk.usage import charge_of
@@ -28,6 +28,7 @@ from secure_memory.agents_sdk.usage import charge_of
 if TYPE_CHECKING:
     from agents import RunContextWrapper, TResponseInputItem
     from agents.memory import OpenAIResponsesCompactionArgs
+    from agents.memory.session import _CompactionSnapshot
 
 _context: ContextVar[Any] = ContextVar("secure_memory_compaction", default=None)
 """The context of the run that is asking, which the SDK's class does not hand on."""

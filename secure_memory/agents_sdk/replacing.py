@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from agents.memory.session import _CompactionSnapshot
-
 from secure_memory.actor import Actor
 from secure_memory.pausing import Pausing
 from secure_memory.tenancy import Asker
 
 if TYPE_CHECKING:
     from agents import RunContextWrapper, TResponseInputItem
+    from agents.memory.session import _CompactionSnapshot
 
 _OPERATIONS = ("get_items", "add_items", "pop_item", "clear_session")
 
@@ -42,6 +41,8 @@ class Replacing:
         None where the session has not begun, and where a subclass has operations of its own, which this would go round.
         What a wrapper takes for expired (`prune_prefix`) is not deleted: what is deleted when is for the policy to say.
         """
+        from agents.memory.session import _CompactionSnapshot  # here: SDKs before 0.23 have none, and don't ask for one
+
         asker = self._asker(None, wrapper)
         tail = await self._conversation.tail(limit, asker) if self._operations_are_ours() else None
         if tail is None:
@@ -57,7 +58,8 @@ class Replacing:
     async def _atomic_replace_items(
         self, items: list[TResponseInputItem], *, wrapper: RunContextWrapper[Any] | None = None
     ) -> bool:
-        """Put `items` into the place of all that the current branch has; False where a subclass has operations of its own."""
+        """Put `items` into the place of all that the current branch has; False, and nothing, where a subclass has operations
+        of its own."""
         asker = self._asker(None, wrapper)
         new: list[Any] = list(items)
         return self._operations_are_ours() and await self._conversation.replace(new, asker)

@@ -6,7 +6,7 @@
 - The file is never opened by hand while it may be a SQLite database: closing it would drop the locks that another
   connection of this process has on it (https://www.sqlite.org/howtocorrupt.html, 2.2).
 - All is read in one transaction, so that a database in use is read as it was at one moment.
-- What a branch holds, in which order, is the SDK's query (`AdvancedSQLiteSession.get_items`). A session without structure
+- What a branch holds, in which order, is as in the SDK (`AdvancedSQLiteSession.get_items`). A session without structure
   rows is a SQLiteSession's, all of whose messages are in `main`.
 
 Rows are handed out as they are; what is in them is for `envelope`. Called by `transfer`.
@@ -101,7 +101,7 @@ class Foreign:
         """The sessions that have messages, in the order in which they got their first."""
         places: dict[Any, int] = {}
         if self._structured:
-            places = dict(self._rows("SELECT m.session_id, count(*) FROM {placed} GROUP BY m.session_id"))
+            places = dict(self._rows("SELECT s.session_id, count(*) FROM {placed} GROUP BY s.session_id"))
         began: dict[Any, Any] = {}
         if self._with_sessions:
             began = dict(self._rows("SELECT session_id, {began} FROM {sessions}"))
@@ -116,14 +116,14 @@ class Foreign:
         """The names of a session's branches: main, whether it has messages or not, then the others, the oldest first."""
         if not session.branched:
             return [MAIN]
-        query = "SELECT s.branch_id FROM {placed} WHERE m.session_id = ? GROUP BY s.branch_id ORDER BY min(s.id)"
+        query = "SELECT s.branch_id FROM {placed} WHERE s.session_id = ? GROUP BY s.branch_id ORDER BY min(s.id)"
         return [MAIN, *(name for (name,) in self._rows(query, session.id) if name != MAIN and _is_name(name))]
 
     def messages(self, session: ForeignSession, branch: str) -> Iterator[Message]:
         """The messages of a branch, in order."""
         columns = "SELECT m.id, {created}, m.message_data FROM "
         if session.branched:
-            place = "{placed} WHERE m.session_id = ? AND s.branch_id = ? ORDER BY s.sequence_number, s.id"
+            place = "{placed} WHERE s.session_id = ? AND s.branch_id = ? ORDER BY s.sequence_number, s.id"
             found = self._rows(columns + place, session.id, branch)
         else:
             found = self._rows(columns + "{messages} m WHERE m.session_id = ? ORDER BY m.id", session.id)
@@ -134,7 +134,7 @@ class Foreign:
         """The ids of the messages that stand in several branches."""
         if not session.branched:
             return frozenset()
-        query = "SELECT m.id FROM {placed} WHERE m.session_id = ? GROUP BY m.id HAVING count(DISTINCT s.branch_id) > 1"
+        query = "SELECT m.id FROM {placed} WHERE s.session_id = ? GROUP BY m.id HAVING count(DISTINCT s.branch_id) > 1"
         return frozenset(number for (number,) in self._rows(query, session.id))
 
     def stray(self, session: ForeignSession) -> list[int]:
@@ -142,9 +142,10 @@ class Foreign:
         if not session.branched:
             return []
         query = (
-            "SELECT id FROM {messages} WHERE session_id = ? AND id NOT IN (SELECT message_id FROM {structure}) ORDER BY id"
+            "SELECT id FROM {messages} WHERE session_id = ?"
+            " AND id NOT IN (SELECT message_id FROM {structure} WHERE session_id = ?) ORDER BY id"
         )
-        return [number for (number,) in self._rows(query, session.id)]
+        return [number for (number,) in self._rows(query, session.id, session.id)]
 
     def usage(self, session: ForeignSession, branch: str) -> list[TurnUsage]:
         """What was recorded of tokens, turn by turn."""
@@ -220,7 +221,9 @@ class Foreign:
             "messages": _quoted(messages),
             "sessions": _quoted(sessions),
             "structure": STRUCTURE_TABLE,
-            "placed": f"{_quoted(messages)} m JOIN {STRUCTURE_TABLE} s ON m.id = s.message_id",
+            # CROSS: from the structure to the messages, which have an index for that; the other way there is none.
+            "placed": f"{STRUCTURE_TABLE} s CROSS JOIN {_quoted(messages)} m"
+            " ON m.id = s.message_id AND m.session_id = s.session_id",
             "created": "m.created_at" if "created_at" in columns[messages.lower()] else "NULL",
             "began": "created_at" if "created_at" in known else "NULL",
         }

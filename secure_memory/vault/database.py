@@ -1,12 +1,10 @@
-"""One vault's file, open: its connection, where its ledger ends, its anchor.
+"""One vault's file, open: its connection, and where its ledger ends.
 
 - `lock` is held by whoever uses the connection: a transaction, a checkpoint, opening, closing, a fork.
 - The connection is opened when an operation needs it, and may be shut when many vaults are open (`shut`): where the ledger
   ended stays known, so that a vault that went back while it was shut is found.
 - Opening proves, before anything else is done: the ledger continues what this process knew, the control state is this
   vault's and what the newest entry says, and the anchor does not know more than the ledger has.
-- The anchor is moved after each COMMIT. Failing to move it never fails an operation that is already kept: the anchor is
-  degraded then, and where it is required the next operation refuses.
 """
 
 from __future__ import annotations
@@ -14,23 +12,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from secure_memory import fork
-from secure_memory.errors import IntegrityError, RollbackError, SecureMemoryError, StorageError, TamperedError
+from secure_memory.errors import IntegrityError, RollbackError, StorageError, TamperedError
 from secure_memory.keys.key import Key, context
-from secure_memory.ledger import anchor as anchors
 from secure_memory.ledger.anchor import Anchor
-from secure_memory.ledger.ledger import VERIFY_HINT, Ledger, Tail, stored_nodes
-from secure_memory.ledger.merkle import Head, root_at
+from secure_memory.ledger.ledger import VERIFY_HINT, Ledger, Tail
 from secure_memory.log import get_logger
 from secure_memory.vault import open_ones, sqlcipher
-
-MAX_OPEN = 64
-"""Databases of this process that may have an open connection (3 files and 190 kB each)."""
+from secure_memory.vault.anchoring import Anchored, Identity
 
 _forked_amid_scans: set[Path] = set()
 """Vaults that this process must not open: it inherited a connection to them, whose locks SQLite takes for its own."""
@@ -38,34 +31,16 @@ _forked_amid_scans: set[Path] = set()
 log = get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Which vault this is. `path` is None for one in memory; uids are 16 bytes; `tenant_name` is for messages."""
-
-    path: Path | None
-    tenant: bytes
-    tenant_name: str
-    vault: bytes
-
-
-class Database:
-    """One tenant's database file, as this process has it. Everything but `snapshot` and `close` wants `lock` held.
-
-    `gap` says what an opening found wrong with the anchor, where a gap was recorded.
-    """
+class Database(Anchored):
+    """One tenant's database file, as this process has it. Everything but `snapshot` and `close` wants `lock` held."""
 
     def __init__(
         self, identity: Identity, key: Key, ledger_key: Key, anchor: Anchor | None, *, anchor_required: bool = False
     ) -> None:
-        self.identity = identity
+        super().__init__(identity, anchor, anchor_required=anchor_required)
         self.ledger = Ledger(ledger_key.bytes, identity.tenant)
         self.ledger_key = ledger_key
-        self.anchor = anchor
-        self.anchor_required = anchor_required
-        self.anchor_degraded = False
-        self.gap: str | None = None
         self.control = ""
-        self.tail = Tail()
         self.connection: Any = None
         self.synchronous = "FULL"
         self.lock = threading.Lock()
@@ -93,7 +68,7 @@ class Database:
             )
         known = self.tail
         # First the anchor, then the ledger: the other way round, another process's commit would look like a rollback.
-        state = self._read_anchor()
+        state = self.read_anchor()
         connection = sqlcipher.connect(path, self._key.bytes + self.identity.vault)
         try:
             sqlcipher.migrate(connection)
@@ -102,7 +77,7 @@ class Database:
             try:
                 self.tail = self.ledger.catch_up(connection.execute, self.tail)
                 self._check_control(connection)
-                gap = self._check_anchor(state, connection)
+                gap = self.check_anchor(state, connection.execute)
                 if gap is not None:
                     self.gap = gap
                     fields = {"action": "audit.gap", "actor": "secure-memory", "outcome": "ok", "detail": {"why": gap}}
@@ -144,18 +119,6 @@ class Database:
             f"{self.where()}: its vault is missing",
             hint="treat it as an incident; restore it from a backup: it is never silently made anew",
         )
-
-    def _read_anchor(self) -> anchors.State | None:
-        if self.anchor is None:
-            return None
-        try:
-            return self.anchor.read()
-        except StorageError as error:
-            if self.anchor_required:
-                raise
-            log.warning("anchor unreadable", error=str(error), vault=self.identity.vault.hex())
-            self.anchor_degraded = True
-            return None
 
     def _check_control(self, connection: Any) -> None:
         """Take the control state, and check that it is this vault's and what the newest entry says of it."""
@@ -253,9 +216,6 @@ class Database:
             self.connection.execute(f"PRAGMA synchronous = {mode}")
             self.synchronous = mode
 
-    def where(self) -> str:
-        return f"tenant {self.identity.tenant_name!r}"
-
     def close(self) -> None:
         """Close the connection and overwrite the keys."""
         with self.lock:
@@ -275,41 +235,6 @@ class Database:
             _forked_amid_scans.add(self.identity.path)
         if self.anchor is not None:
             self.anchor.after_fork()
-
-    # ---- the anchor ---------------------------------------------------------------------------------------------
-
-    def move_anchor(self, *, durable: bool) -> None:
-        """Tell the anchor where the ledger ends; `durable` where that was synced, so that no power cut takes it back."""
-        if self.anchor is None:
-            return
-        try:
-            self.anchor.advance(Head(self.tail.size, self.tail.root), durable=durable)
-            self.anchor_degraded = False
-        except (OSError, SecureMemoryError) as error:
-            if not self.anchor_degraded:
-                log.warning("anchor degraded", error=type(error).__name__, vault=self.identity.vault.hex())
-            self.anchor_degraded = True
-
-    def anchor_allows(self) -> bool:
-        if self.anchor_degraded and self.anchor_required:
-            self.move_anchor(durable=False)  # it may be back
-        return not (self.anchor_degraded and self.anchor_required)
-
-    def _check_anchor(self, state: anchors.State | None, connection: Any) -> str | None:
-        """Why an `audit.gap` is to be recorded, or None. Raises RollbackError, StorageError."""
-        if self.anchor is None:
-            return None
-        if state is None:
-            if self.anchor_required:
-                raise StorageError(
-                    f"{self.where()}: there is no anchor for this vault at this place, and one is required",
-                    hint="`secmem audit anchor --init` begins one, once you have verified the store",
-                )
-            log.warning("anchor missing", vault=self.identity.vault.hex())
-            return "anchor missing"
-        node = stored_nodes(connection.execute)
-        found = anchors.check(state, self.tail.size, lambda size: root_at(size, node))
-        return "entries lost in a power cut" if found == "gap" else None
 
 
 def control_digest(rows: list[tuple[str, bytes]]) -> str:

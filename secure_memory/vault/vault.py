@@ -23,8 +23,9 @@ from secure_memory.ledger.entry import BranchHead
 from secure_memory.ledger.ledger import VERIFY_HINT, HeadRow, Tail
 from secure_memory.log import get_logger
 from secure_memory.vault import sqlcipher
+from secure_memory.vault.anchoring import Identity
 from secure_memory.vault.commits import MAX_BATCH, NotNow, Operation, deliver, workers
-from secure_memory.vault.database import Database, Identity
+from secure_memory.vault.database import Database
 
 CHECKPOINT_AFTER = 500
 """Operations after which the worker moves the WAL's pages into the database (an operation adds about 4 pages)."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from secure_memory import AccessDeniedError, ConfigurationError, SecureStore, acting_as
+from secure_memory import AccessDeniedError, AsyncSecureStore, ConfigurationError, SecureStore, acting_as
 from secure_memory.agents_sdk.particulars import MAX_METADATA, MAX_TAGS
 
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
@@ -170,6 +171,18 @@ def test_assigned_sessions_are_found_at_their_new_subject(store: SecureStore) ->
     session.assign_subject("ben")
     assert ([], ["s"]) == (names(store, subject="ana"), names(store, subject="ben", tags={"record": "phi"}))
     assert ["done"] == [info.reason for info in store.sessions()]
+
+
+def test_awaited(store: SecureStore, place: Any) -> None:
+    """A service finds and reviews without holding up its event loop."""
+    store.session("s", subject="ana").blocking.add_items(HELLO)
+
+    async def look() -> tuple[list[str | None], list[Any]]:
+        async with await AsyncSecureStore.open(place) as service:
+            found = await service.sessions(subject="ana", limit=1)
+            return [info.name for info in found], await service.review("s", purpose="quality")
+
+    assert (["s"], HELLO) == asyncio.run(look())
 
 
 def test_review(store: SecureStore) -> None:

@@ -115,8 +115,9 @@ def test_no_other_claim_is_made(seen: Seen) -> None:
 def test_the_ticket_is_not_written_down_anywhere(seen: Seen) -> None:
     """One number goes through the whole story, and the source has none."""
     assert 1 == len(set(re.findall(r"T-\d{6}", seen.out)))
-    source = [path.read_text() for folder in ("cli", "examples") for path in (ROOT / folder).glob("*.py")]
-    assert source
+    story = [*(ROOT / "cli").glob("demo*.py"), ROOT / "examples/support_desk.py", ROOT / "examples/local_model.py"]
+    source = [path.read_text() for path in story]
+    assert len(source) > 4
     assert [] == re.findall(r"T-\d{6}", "".join(source))
 
 

@@ -52,6 +52,7 @@ def test_the_commands() -> None:
         *("secmem tenant", "secmem tenant create", "secmem tenant list"),
         *("secmem session", "secmem session list", "secmem session show", "secmem session review"),
         *("secmem audit", "secmem audit log", "secmem audit verify", "secmem audit anchor"),
+        *("secmem import", "secmem export", "secmem usage"),
         "secmem usage",
         "secmem completion",
     } == {path for path, _ in commands(secmem, "secmem")}

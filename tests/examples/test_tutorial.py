@@ -33,7 +33,7 @@ def test_the_agent_remembers(lessons: dict[str, list[str]]) -> None:
     for title, number in (
         ("In memory", "T-123456"),
         ("On disk", "T-123456"),
-        ("Correction", "T-222222"),
+        ("Correction", "T-123456"),
         ("Several agents", "T-123456"),
     ):
         assert [NEWS.format(number)] == lessons[title]

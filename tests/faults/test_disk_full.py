@@ -7,7 +7,7 @@ import os
 import resource
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from secure_memory.agents_sdk.session import SecureSession
 from secure_memory.errors import DiskFullError, StorageError
 from secure_memory.store import SecureStore
+from secure_memory.vault import sqlcipher
 
 PAGE = 4096
 ALARMS = {"session.tampered", "audit.gap"}
@@ -150,12 +151,18 @@ def loses_its_anchor(talk: Any, volume: str, anchors: str) -> None:
     path = small_disk(talk, volume)
     with SecureSession("s", path) as session:
         asyncio.run(session.add_items([item("before")]))
-        session._handle.shared.tenant("default").vault.database.shut()
+        tenant = session._handle.shared.tenant("default")
+        assert tenant.vault.identity.path is not None
+        # As another process would: so that the WAL and the -shm stay, and opening fails no sooner than at its commit.
+        beside = sqlcipher.connect(tenant.vault.identity.path, tenant.keys.vault_key.bytes + tenant.keys.vault)
+        tenant.vault.database.shut()
         shutil.rmtree(anchors)
-        for left in range(0, 100 * PAGE, PAGE):  # more and more room, until it is enough to record that it is missing
-            with full(volume, left), suppress(StorageError):
-                assert ["before"] == asyncio.run(texts(session))
-                break
+        with full(volume):
+            for _ in range(2):
+                with pytest.raises(DiskFullError):
+                    asyncio.run(session.get_items())
+        assert ["before"] == asyncio.run(texts(session))
+        beside.close()
         asyncio.run(session.add_items([item("after")]))
     with SecureStore.open(path) as store:
         store.audit_verify()

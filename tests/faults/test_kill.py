@@ -178,18 +178,21 @@ def test_all_reopen_at_once(start: Callable[..., Any], place: Any, runs: int) ->
     """After every process was killed, those that start at the same time all get in: one recovers, the others wait for it."""
     SecureStore.create(place.path).close()
     for run in range(runs):
-        killed = [start(works, str(place.path), 2 * run + n) for n in range(2)]
         next_ones = [start(opens, str(place.path), n) for n in range(6)]
-        for child in (*killed, *next_ones):
+        for child in next_ones:
             assert "ready" == child.hear()
+        killed = [start(works, str(place.path), 2 * run + n) for n in range(2)]
         for child in killed:
+            assert "ready" == child.hear()
             child.hear()
         time.sleep(Random().uniform(0, 0.03))
         for child in killed:
             child.signal(signal.SIGKILL)
         for child in next_ones:
             child.say()
-        for child in next_ones:
-            child.ends()
+        for child in (*next_ones, *killed):
+            child.wait()
+            child.close()
+        assert [0] * len(next_ones) == [child.wait() for child in next_ones]
     place.verify()
     assert not ALARMS & set(place.actions())

@@ -11,6 +11,7 @@ A program is a function of a test file. It gets a `Talk`, by which it is heard, 
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib.util
 import json
 import os
@@ -175,4 +176,6 @@ if __name__ == "__main__":
     # What is imported here, no child has to import.
     for name in ("asyncio", "multiprocessing.pool", "pytest", "secure_memory.agents_sdk.session", "secure_memory.store"):
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # what all of them share is not collected at the end of each: that takes eight times as long
     serve(socket.socket(fileno=int(sys.argv[1])))

@@ -156,6 +156,28 @@ def test_half_written(chat: Chat) -> None:
         assert ["a", "b"] == [session.id for session in database.sessions()]
 
 
+def test_it_takes_no_longer_than_it_has_to(chat: Chat) -> None:
+    """The work grows with the messages, in databases of one long session and of many short ones."""
+
+    async def long(session: Any) -> None:
+        await session.add_items(chat.talk(500))
+        await session.create_branch_from_turn(400, "b")
+
+    chat.advanced("long", long)
+    for n in range(50):
+        chat.advanced(f"short {n}", chat.forked)
+    with Foreign(chat.path) as database:
+        steps: list[None] = []
+        database._database.set_progress_handler(lambda: steps.append(None), 1000)
+        for session in database.sessions():
+            database.shared(session)
+            database.stray(session)
+            for branch in database.branches(session):
+                list(database.messages(session, branch))
+    rows = 2000 + 1596 + 50 * (13 + 19)
+    assert 0 < len(steps) * 1000 / rows < 300
+
+
 def test_damaged(chat: Chat) -> None:
     """A damaged database is said to be, as it is found."""
     chat.plain("a", chat.talk(500))

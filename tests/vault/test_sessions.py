@@ -89,7 +89,6 @@ def test_a_row_is_updated(bench: Bench) -> None:
         branch=7,
         key_version=1,
         sealed=b"names",
-        created=ROW.created,
     )
     new = sessions.update(connection.execute, LEDGER, TENANT, row._replace(subject=SESSION, key_version=2, sealed=b"new"))
     assert new == sessions.by_id(connection.execute, row.id)

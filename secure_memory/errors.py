@@ -14,6 +14,18 @@ class SecureMemoryError(Exception):
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
+        if hint is not None and hasattr(self, "add_note"):  # Python 3.11 and up show it below a traceback
+            self.add_note(f"hint: {hint}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copied and pickled as it is, whatever its constructor takes: errors travel between processes."""
+        return _same, (type(self), self.args, self.__dict__)
+
+
+def _same(kind: type[SecureMemoryError], args: tuple[object, ...], fields: dict[str, object]) -> SecureMemoryError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 # ---- the developer who configured it ----------------------------------------------------------------------------

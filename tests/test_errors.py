@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
+import pickle
+from collections.abc import Callable
 
 import pytest
 
@@ -79,3 +82,13 @@ def test_a_denial_says_what_was_denied() -> None:
     """A denial carries actor, action and what would have been enough, for the program that catches it."""
     denial = AccessDeniedError("no", actor="eve", action="session.read", needed="role auditor", hint="ask")
     assert ("eve", "session.read", "role auditor", "ask") == (denial.actor, denial.action, denial.needed, denial.hint)
+
+
+@pytest.mark.parametrize("kind", OURS)
+@pytest.mark.parametrize("travel", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))], ids=["copied", "pickled"])
+def test_an_error_travels(kind: type[SecureMemoryError], travel: Callable[[object], SecureMemoryError]) -> None:
+    """An error that comes back from another process says what it said there, whatever it was made of."""
+    more = {"actor": "eve", "action": "session.read", "needed": "a role"} if kind is AccessDeniedError else {}
+    error = kind("what", hint="what next", **more)
+    again = travel(error)
+    assert (kind, "what", vars(error)) == (type(again), str(again), vars(again))

@@ -235,7 +235,7 @@ def test_reprs(surroundings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         asyncio.run(session.add_items(ITEMS))
         asyncio.run(session.get_items())
         secrets = {**{word: word.encode() for word in WORDS}, **keys_of(store)}
-        ours = [thing for thing in gc.get_objects() if type(thing).__module__.startswith("secure_memory")]
+        ours = [thing for thing in gc.get_objects() if str(type(thing).__module__).startswith("secure_memory")]
         kinds = {type(thing).__name__ for thing in ours}
         assert {"SecureSession", "SecureStore", "SharedStore", "Keyring", "TenantKeys", "Vault", "Database"} <= kinds
         assert {"Operation"} == {type(thing).__name__ for thing in seen}

@@ -300,6 +300,23 @@ def test_a_session_whose_row_is_gone(store: SecureStore, insider: Any, place: Pa
             do(operation(session))
 
 
+def test_a_session_is_not_led_to_another_s_branch(store: SecureStore, insider: Any, place: Path) -> None:
+    """Someone with the ledger key too, who points a session's row at an empty branch of another session, is found."""
+    for name in ("maria", "otto"):
+        with store.session(name) as session:
+            do(session.add_items([user(1)]))
+            if name == "otto":
+                do(session.clear_session())
+    attacker = insider()
+    maria, otto = (sessions.SessionRow(*row) for row in attacker.sql("SELECT * FROM sessions ORDER BY id"))
+    mac = sessions.row_mac(attacker.keys.ledger, attacker.keys.uid, maria._replace(branch=otto.branch))
+    attacker.sql("UPDATE sessions SET branch = ?, mac = ? WHERE id = ?", otto.branch, mac, maria.id)
+    store.close()
+    message = "a branch belongs to another session"
+    with SecureStore.open(place) as again, again.session("maria") as session, pytest.raises(TamperedError, match=message):
+        do(session.get_items())
+
+
 # ---- labels
 
 

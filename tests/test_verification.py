@@ -140,6 +140,7 @@ ATTACKS = {
     ),
     "a branch's row is gone": f"DELETE FROM branches WHERE id = {MAIN}",
     "a branch's row was edited": f"UPDATE branches SET uid = zeroblob(16) WHERE id = {MAIN}",
+    "a branch's name was edited": f"UPDATE branches SET name = x'00' WHERE id = {MAIN}",
     "a branch is another session's": f"UPDATE branches SET session = 2, name = x'00' WHERE id = {MAIN}",
     "a branch is not known": (
         "INSERT INTO branches SELECT 99, session, uid, x'00', sealed, created, mac FROM branches LIMIT 1"
@@ -243,6 +244,20 @@ def test_an_end_that_was_cut_off(whole: SecureStore, insider: Callable[..., Any]
         whole.audit_verify()
     with reopened(whole) as again, pytest.raises(RollbackError):
         again.audit_verify()
+
+
+def test_an_end_that_this_process_never_saw(
+    whole: SecureStore, insider: Callable[..., Any], place: Path, elsewhere: Callable[..., str]
+) -> None:
+    """What another process wrote and somebody cut off again is missed by nothing in this one, but by the anchor."""
+    attacker = insider()
+    size = attacker.newest().seq + 1
+    read = "import asyncio, sys; from secure_memory import SecureSession as S; s = S('maria', sys.argv[1])"
+    elsewhere(f"{read}; asyncio.run(s.get_items())", place)
+    assert size < attacker.newest().seq + 1
+    attacker.sql("DELETE FROM ledger WHERE seq >= ?", size)
+    with pytest.raises(RollbackError, match="were seen"):
+        whole.audit_verify(tenant="default")
 
 
 # ---- files and keys

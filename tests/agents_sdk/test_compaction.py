@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +22,7 @@ LONG: list[Any] = [
     item for n in range(6) for item in ({"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": f"a{n}"})
 ]
 QUIET = RunConfig(tracing_disabled=True)
+SDK = tuple(map(int, version("openai-agents").split(".")[:2]))
 
 
 class Client:
@@ -88,6 +90,8 @@ def test_compacted_by_hand(store: SecureStore, client: Client, wrap: Any) -> Non
 
 def test_it_is_one_step(store: SecureStore, client: Client, wrap: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody ever reads an empty history, and where writing the short one fails, the long one is there, untouched."""
+    if wrap is theirs and SDK < (0, 24):
+        pytest.skip("the wrapper of that SDK clears before it adds")
     session = store.session("s")
     session.blocking.add_items(LONG)
 
@@ -177,6 +181,7 @@ def test_by_hand_with_a_context(store: SecureStore, client: Client) -> None:
     assert {("user:maria", "support")} == {(one.entry.actor, one.entry.purpose) for one in asked}
 
 
+@pytest.mark.skipif(SDK < (0, 23), reason="that SDK replaces whatever is there")
 def test_what_came_meanwhile_is_kept(store: SecureStore, client: Client, script: Any, wrap: Any) -> None:
     """Where another handle writes while the compaction is under way, the history is left as it is."""
     session = store.session("s")
@@ -196,6 +201,7 @@ def test_what_came_meanwhile_is_kept(store: SecureStore, client: Client, script:
     ]
 
 
+@pytest.mark.skipif(SDK < (0, 23), reason="that SDK has no snapshots")
 def test_an_end_of_it(store: SecureStore) -> None:
     """The end of a branch is replaced and what is before it stays, with its turns."""
     session = store.session("s")
@@ -219,6 +225,8 @@ def test_an_end_of_it(store: SecureStore) -> None:
 
 def test_a_branch_is_compacted_alone(store: SecureStore, client: Client, wrap: Any) -> None:
     """Compacting one branch leaves the others whole."""
+    if wrap is theirs and SDK < (0, 24):
+        pytest.skip("the wrapper of that SDK clears the session")
     session = store.session("s")
     session.blocking.add_items(LONG)
     session.blocking.create_branch_from_turn(4, "try")
@@ -231,7 +239,8 @@ def test_a_branch_is_compacted_alone(store: SecureStore, client: Client, wrap: A
 def test_nothing_there(store: SecureStore, client: Client, wrap: Any) -> None:
     """A session that has not begun has no snapshot, and begins with what comes back."""
     session = store.session("s")
-    assert asyncio.run(session._get_compaction_snapshot(3)) is None
+    if SDK >= (0, 23):
+        assert asyncio.run(session._get_compaction_snapshot(3)) is None
     asyncio.run(wrap(session, client).run_compaction({"force": True, "compaction_mode": "input"}))
     assert SHORT == session.blocking.get_items()
 

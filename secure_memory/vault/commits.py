@@ -143,13 +143,19 @@ class Workers:
         fork.guard(self)
 
     def schedule(self, job: Callable[[], None]) -> None:
-        """Run `job` on a worker thread."""
+        """Run `job` on a worker thread; where the system gives us not even one, on the caller's."""
         with self.lock:
-            self._unfinished += 1
-            if self._threads < min(self._unfinished, MAX_THREADS):
-                self._threads += 1
-                threading.Thread(target=self._work, name="secure-memory", daemon=True).start()
-            self._jobs.put(job)
+            if self._threads < min(self._unfinished + 1, MAX_THREADS):
+                try:
+                    threading.Thread(target=self._work, name="secure-memory", daemon=True).start()
+                    self._threads += 1
+                except RuntimeError:  # as it says where there is no room for a stack, and at the interpreter's end
+                    log.warning("no thread", threads=self._threads)
+            if self._threads:
+                self._unfinished += 1
+                self._jobs.put(job)
+                return
+        job()
 
     def _work(self) -> None:
         while True:

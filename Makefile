@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 TREE := build/tree
 
-.PHONY: demo test lint test-long bench clean
+.PHONY: demo test lint test-long conformance bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/secmem demo
@@ -24,6 +24,10 @@ lint: $(INSTALLED)
 	ln -s "$(CURDIR)"/secure_memory/* "$(CURDIR)/cli" "$(CURDIR)/examples" "$(CURDIR)/policies" $(TREE)/secure_memory/
 	cd $(TREE) && "$(CURDIR)/$(BIN)/mypy" --config-file "$(CURDIR)/pyproject.toml" \
 		--cache-dir "$(CURDIR)/.mypy_cache" -p secure_memory
+
+# The SDK's own suites and agmi, on SecureSession: writes docs/conformance.md. Needs the package index.
+conformance:
+	$(PYTHON) tests/conformance/run.py
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/run.py

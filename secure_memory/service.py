@@ -85,7 +85,7 @@ class Service:
         self._require_actor = require_actor
         self._row: SessionRow | None = None
         self._current: int | None = None  # the row id of the current branch; None is the main branch
-        self._door = Door(store, tenant, name, subject)
+        self._door = Door(store, tenant, name, subject, actor)
 
     def asker(self, actor: Actor | str | None, context: object, run: str | None) -> Asker:
         """Who asks, by the precedence that `actor` gives. Raises ValueError."""
@@ -96,13 +96,7 @@ class Service:
     def _enter(self, tx: Transaction, opened: Opened, asker: Asker, action: str) -> SessionRow | None:
         """Authorise, and the session's row; None where there is no such session."""
         if asker.actor is None and self._require_actor:
-            raise AccessDeniedError(
-                f"tenant {self.tenant!r}: nobody said who asks, and this store wants to know",
-                actor=program().id,
-                action=action,
-                needed="an actor",
-                hint="pass actor=..., give the run context an `actor`, or use `with acting_as(...)`",
-            )
+            raise nobody_asks(f"tenant {self.tenant!r}", action)
         return self._known_row(tx, opened)
 
     def _record_unknown(self, tx: Transaction, opened: Opened) -> None:
@@ -224,3 +218,14 @@ class Service:
     async def _aside(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `work` returns, which waits for a disk: run in a thread, or here where the caller blocks anyway."""
         return work(*args, **kwargs) if _blocking.get() else await asyncio.to_thread(work, *args, **kwargs)
+
+
+def nobody_asks(where: str, action: str) -> AccessDeniedError:
+    """The denial of what nobody asks for, where somebody has to."""
+    return AccessDeniedError(
+        f"{where}: nobody said who asks, and this store wants to know",
+        actor=program().id,
+        action=action,
+        needed="an actor",
+        hint="pass actor=..., give the run context an `actor`, or use `with acting_as(...)`",
+    )

@@ -21,6 +21,7 @@ from secure_memory.catalogue import Catalogue
 from secure_memory.errors import ConfigurationError
 from secure_memory.lifecycle.transfer import Transfers
 from secure_memory.registry import Handle, KeySource, create_store, memory_store, open_store
+from secure_memory.service import nobody_asks
 from secure_memory.shared import SYSTEM_TENANT, SharedStore
 from secure_memory.verification import AnchorReport, TenantReport
 
@@ -229,4 +230,10 @@ class SecureStore(Catalogue, Billing, Transfers):
         return self._shared
 
     def _who(self) -> Actor | None:
-        return resolve(None, None, self._actor)
+        """Who asks. Raises AccessDeniedError, with an entry, where nobody says so and the store wants to know."""
+        who = resolve(None, None, self._actor)
+        if who is None and self._require_actor:
+            denial = nobody_asks("the store", "store.*")
+            self._open().record({"action": "access.denied", "outcome": "denied", "detail": {"needed": denial.needed}})
+            raise denial
+        return who

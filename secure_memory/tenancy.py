@@ -38,7 +38,7 @@ class Tenants(Protocol):
         """The tenant where it is open already. Does not block. Raises RuntimeError where the store is closed."""
         ...
 
-    def tenant(self, name: str) -> Tenant:
+    def tenant(self, name: str, actor: Actor | None = None) -> Tenant:
         """The tenant, made where there is none. Blocks for disk."""
         ...
 
@@ -86,8 +86,10 @@ def not_begun(tenant: str) -> ConfigurationError:
 class Door:
     """One session's way to its tenant and its keys."""
 
-    def __init__(self, store: Tenants, tenant: str, session: str, subject: str | None) -> None:
+    def __init__(self, store: Tenants, tenant: str, session: str, subject: str | None, actor: Actor | None) -> None:
+        """`actor` is who begins a tenant, where nobody nearer says who asks."""
         self._store = store
+        self._actor = actor
         self._tenant = tenant
         self._session = session
         self._subject = subject
@@ -110,7 +112,7 @@ class Door:
 
     def resolve(self, create: bool, version: int | None = None) -> Opened:
         """The tenant and the keys, made where `create` asks for it. Blocks for disk."""
-        tenant = self._store.tenant(self._tenant)
+        tenant = self._store.tenant(self._tenant, self._actor)
         name = tenant.keys.name_mac("session", self._session)
         keys, made = self._store.keyring.session(tenant.keys, name, version), False
         if keys is None and create:

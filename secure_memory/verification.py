@@ -9,15 +9,18 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from secure_memory.actor import Actor
 from secure_memory.audit import record, tenants
-from secure_memory.errors import ConfigurationError, KeyNotFoundError, SecureMemoryError, TamperedError
+from secure_memory.errors import ConfigurationError, IntegrityError, KeyNotFoundError, SecureMemoryError, TamperedError
 from secure_memory.ledger import anchor as anchors
 from secure_memory.ledger.ledger import stored_nodes
 from secure_memory.ledger.merkle import Head, root_at
+from secure_memory.log import get_logger
 from secure_memory.shared import SharedStore
 from secure_memory.tenancy import Tenant
 from secure_memory.vault import sessions
 from secure_memory.vault import verify as vault_verify
 from secure_memory.vault.sqlcipher import check_pages
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +82,22 @@ def _verify_one(
                 anchors.check(state, whole.entries, lambda size: root_at(size, node))
             check_pages(execute)
     except SecureMemoryError as error:
+        if isinstance(error, IntegrityError):
+            _record_failure(shared, tenant, actor, error)
         said = str(error)
         raise type(error)(said if repr(name) in said else f"tenant {name!r}: {said}", hint=error.hint) from None
     record(tenant, "audit.verify", actor, detail={"entries": whole.entries, "items": whole.items})
     anchor = "ok" if isinstance(state, anchors.State) else state
     return TenantReport(name, whole.entries, whole.sessions, whole.items, whole.root.hex(), anchor)
+
+
+def _record_failure(shared: SharedStore, tenant: Tenant, actor: Actor | None, error: IntegrityError) -> None:
+    """The entry of a check that failed, in the system ledger: the tenant's own is what can't be trusted now."""
+    detail = {"tenant": tenant.keys.uid.hex(), "error": type(error).__name__}
+    try:
+        record(shared.system, "audit.verify", actor, outcome="failed", detail=detail)
+    except SecureMemoryError as another:
+        log.error("failed check not recorded", error=type(another).__name__)
 
 
 def _anchor_state(tenant: Tenant) -> anchors.State | str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
 import shutil
 import stat
@@ -123,6 +124,19 @@ def test_what_a_program_leaves_open_is_closed_at_its_end(place: Path, elsewhere:
 
 
 # ---- who gets a handle
+
+
+def test_another_store_in_its_place(store: SecureStore, place: Path) -> None:
+    """A store that took the place of one that is open is refused, rather than the open one handed out for it."""
+    shutil.move(place, place.with_name("aside"))
+    shutil.copytree(place.with_name("aside"), place)
+    manifest = json.loads((place / "store.json").read_text())
+    with SecureStore.create(place.with_name("other")):
+        pass
+    shutil.copy(place.with_name("other") / "store.json", place / "store.json")
+    assert manifest["store"] != json.loads((place / "store.json").read_text())["store"]
+    with pytest.raises(RollbackError, match="another store took the place"):
+        SecureStore.open(place)
 
 
 def test_a_wrong_key_opens_nothing(store: SecureStore, place: Path) -> None:

@@ -86,6 +86,24 @@ def test_a_bad_actor(place: Path, actor: Any) -> None:
 # ---- tenants
 
 
+def test_a_store_that_wants_to_know_who_asks(place: Path) -> None:
+    """With `require_actor` the store's own questions are refused to nobody, too, and the denial is an entry."""
+    with SecureStore.create(place, require_actor=True) as store:
+        for question in (store.audit_log, store.audit_verify, store.audit_anchor, lambda: store.tenant_create("acme")):
+            with pytest.raises(AccessDeniedError):
+                question()
+        with acting_as("user:eva"):
+            assert 4 == len(store.audit_log(action="access.denied"))
+
+
+def test_who_begins_a_tenant_is_recorded(place: Path) -> None:
+    """A tenant that a session begins is begun by whoever the session is for."""
+    with SecureStore.create(place) as store, store.session("u", tenant="acme", actor="user:maria") as session:
+        asyncio.run(session.get_items())
+        entries = [record.entry for record in store.audit_log(action="tenant.create")]
+        assert ["user:maria", "user:maria"] == [entry.actor for entry in entries]
+
+
 def test_tenants_are_listed_by_name(store: SecureStore, noon: Any) -> None:
     """Each with its uid, its state and when it was made; the system vault is none of them."""
     made = [store.tenant_create(name) for name in ("globex", "acme")]

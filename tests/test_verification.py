@@ -208,6 +208,15 @@ def test_the_first_thing_that_is_wrong_is_named(
 # ---- with the ledger key
 
 
+def test_a_check_that_failed_is_recorded(whole: SecureStore, insider: Callable[..., Any]) -> None:
+    """What was found wrong is an entry of the store's own ledger: the tenant's can't be trusted now."""
+    insider().sql("DELETE FROM items WHERE id IN (SELECT max(id) FROM items)")
+    with pytest.raises(TamperedError):
+        whole.audit_verify()
+    failed = [record.entry for record in whole.audit_log(tenant="(system)", action="audit.verify", outcome="failed")]
+    assert ["TamperedError"] == [entry.detail["error"] for entry in failed]
+
+
 def test_a_head_that_was_rewritten(whole: SecureStore, insider: Callable[..., Any]) -> None:
     """A head that someone with every key put into the ledger is compared with the items; its tree, with the anchor."""
     attacker = insider()

@@ -83,7 +83,7 @@ class SecureSession(Replacing, RunStates, SessionParticulars, UsageRecords, Bran
             path = db_path
         handle = _open_or_create(path, keys, anchor, anchor_required)
         try:
-            handle.shared.tenant(tenant)
+            handle.shared.tenant(tenant, who)
         except BaseException:
             handle.release()
             raise

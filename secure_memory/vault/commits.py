@@ -16,6 +16,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future as ThreadFuture
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -146,11 +147,9 @@ class Workers:
         """Run `job` on a worker thread; where the system gives us not even one, on the caller's."""
         with self.lock:
             if self._threads < min(self._unfinished + 1, MAX_THREADS):
-                try:
+                with suppress(RuntimeError):  # no room for a stack, too many processes, or the interpreter ends
                     threading.Thread(target=self._work, name="secure-memory", daemon=True).start()
                     self._threads += 1
-                except RuntimeError:  # as it says where there is no room for a stack, and at the interpreter's end
-                    log.warning("no thread", threads=self._threads)
             if self._threads:
                 self._unfinished += 1
                 self._jobs.put(job)

@@ -54,13 +54,16 @@ def test_the_subject_itself(run: Run, desk: Path, talk: Talk) -> None:
         (("--action", "session.*"), ["session.create", "session.append"]),
         (("--session", "user_123"), ["session.create", "session.append"]),
         (("--subject", "ana", "--action", "session.create"), ["session.create"]),
-        (("--who", "user:maria"), ["session.create", "session.append"]),
+        (("--who", "user:maria"), ["tenant.create", "tenant.create", "session.create", "session.append"]),
         (("--who", "user:maria", "--limit", "1"), ["session.append"]),
-        (("--who", "user:maria", "-n", "0"), ["session.create", "session.append"]),
+        (("--who", "user:maria", "-n", "0"), ["tenant.create", "tenant.create", "session.create", "session.append"]),
         (("--outcome", "denied"), []),
         (("--session", "nobody"), []),
         (("--who", "user:maria", "--until", "2020-01-01"), []),
-        (("--who", "user:maria", "--since", "2020-01-01T00:00:00Z"), ["session.create", "session.append"]),
+        (
+            ("--who", "user:maria", "--since", "2020-01-01T00:00:00Z"),
+            ["tenant.create", "tenant.create", "session.create", "session.append"],
+        ),
     ],
 )
 def test_filters(run: Run, desk: Path, filters: tuple[str, ...], actions: list[str]) -> None:

@@ -1,15 +1,15 @@
 """SecureSession before agmi (`agent-memory-integrity`), the public suite of edits to the memory of agents.
 
-``agmi-check --adapter agmi_adapter:CarefulAttacker`` makes nine edits (T1 to T9 of draft-khandelwal-bmwg-agent-memory-integrity),
-each on a store that was closed, and opens it again. The attacker
+``agmi-check --adapter agmi_adapter:CarefulAttacker`` makes nine edits (T1 to T9 of
+draft-khandelwal-bmwg-agent-memory-integrity), each on a store that was closed, and opens it again. The attacker
 
 - has the tenant's vault key, so that SQLCipher hides nothing and every edit lands as SQL inside the decrypted vault;
 - for T9 has the whole store directory, `keys.db` and the system vault with it;
 - does not have the key provider's key, or what is kept outside the store: the anchors.
 
-`PlainAttacker` edits rows and leaves it at that. `CarefulAttacker` makes what is left fit: positions without a gap, and every
-link of the chain computed anew, which needs no key. An edit counts as rejected only where opening the store or reading the
-session raises IntegrityError; any other exception is no verdict.
+`PlainAttacker` edits rows and leaves it at that. `CarefulAttacker` makes what is left fit: positions without a gap, and
+every link of the chain computed anew, which needs no key. An edit counts as rejected only where opening the store or
+reading the session raises IntegrityError; any other exception is no verdict.
 """
 
 from __future__ import annotations

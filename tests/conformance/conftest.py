@@ -1,4 +1,4 @@
-"""What the tests of what the SDK's tests are for stand on: a vault whose write lock, and whose last step, are ours to hold."""
+"""What the tests of intents stand on: a vault whose write lock is ours to hold, and whose writes fail at their last step."""
 
 from __future__ import annotations
 
@@ -29,10 +29,14 @@ class Held:
         """Start them in this order, and return when each has been called and waits; the event loop is free meanwhile."""
         for operation in operations:
             self.tasks.append(asyncio.ensure_future(operation))
-            await asyncio.sleep(0)
-            while not (self._vault.database.lock.locked() or self._vault._queue):
-                await asyncio.sleep(0)
+            await self.waiting()
         assert not any(task.done() for task in self.tasks)
+
+    async def waiting(self) -> None:
+        """Return when the vault's worker waits for the lock."""
+        await asyncio.sleep(0)
+        while not self._vault.database.lock.locked():
+            await asyncio.sleep(0)
 
     async def outcomes(self) -> list[Any]:
         """What they returned or raised, once the lock is free."""
@@ -45,10 +49,10 @@ def hold(store: SecureStore, insider: Callable[..., Any]) -> Callable[[], Abstra
 
     @contextmanager
     def hold() -> Iterator[Held]:
-        thief = insider()
+        held, thief = Held(store), insider()
         with closing(sqlcipher.connect(thief.path, thief.keys.vault_key.bytes + thief.keys.vault)) as connection:
             connection.execute("BEGIN IMMEDIATE")
-            yield Held(store)
+            yield held
             connection.execute("ROLLBACK")
 
     return hold

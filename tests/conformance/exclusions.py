@@ -13,6 +13,14 @@ else:
 
 FILE = Path(__file__).with_name("excluded.toml")
 
+KINDS = {
+    "file": "Opens the file with the standard library's sqlite3, or looks into its tables",
+    "private": "Reads, replaces or waits for private names of the SDK's class",
+    "argument": "Passes an argument that SecureSession refuses, saying what to do instead",
+    "wording": "The same error in the same case, whose text is compared",
+    "difference": "Wants what is different here on purpose (docs/decisions.md)",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Exclusion:
@@ -23,6 +31,12 @@ class Exclusion:
     reason: str
     intents: tuple[str, ...]
     run: bool
+
+
+def suites() -> dict[str, str]:
+    """The suites that are not run at all, each with the reason."""
+    found: dict[str, str] = tomllib.loads(FILE.read_text())["suites"]
+    return found
 
 
 def load() -> dict[str, Exclusion]:

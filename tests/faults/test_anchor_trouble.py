@@ -7,6 +7,8 @@ import logging
 import os
 import resource
 import shutil
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,6 +138,35 @@ def test_full(start: Callable[..., Any], place: Any) -> None:
     if child.rest() == ["no mounts"]:
         pytest.skip("needs root or user namespaces; a limit of file size shows as much")
     child.ends()
+
+
+def holds_an_anchor(talk: Any, path: str) -> None:
+    with SecureStore.open(path) as store:
+        anchor = store._shared.tenant("default").vault.database.anchor
+        assert anchor is not None
+        with anchor._open_locked():
+            talk.say("held")
+            talk.hear()
+
+
+def test_stopped(start: Callable[..., Any], place: Any) -> None:
+    """A process that was stopped while it wrote an anchor holds up the others a little, and never for good."""
+    heard = Heard()
+    with SecureSession("s", place.path) as session:
+        add(session, "before")
+        child = start(holds_an_anchor, str(place.path))
+        assert "held" == child.hear()
+        child.signal(signal.SIGSTOP)
+        began = time.monotonic()
+        add(session, "meanwhile")
+        assert ["before", "meanwhile"] == texts(session)
+        assert time.monotonic() - began < 10
+        assert "anchor degraded" in heard.events
+        child.say()
+        child.signal(signal.SIGCONT)
+        child.ends()
+        add(session, "after")
+    assert {"ok"} == {report.anchor for report in place.verify().values()}
 
 
 def is_cut_short(talk: Any, path: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
+import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -137,6 +139,32 @@ def test_threads_at_once(place: Any) -> None:
             list(pool.map(begin, range(32)))
         assert set(map(str, range(32))) == {item["content"] for item in store.session_show("s", tenant="acme")}
     assert (1, 32) == (place.verify()["acme"].sessions, place.verify()["acme"].items)
+
+
+def has_no_threads(talk: Any, path: str) -> None:
+    with SecureSession("s", path) as session:
+        asyncio.run(session.add_items([{"role": "user", "content": "before"}]))
+        workers = commits.Workers()  # which has no thread yet
+        commits.workers = vault.workers = workers
+        used = resource.getpagesize() * int(Path("/proc/self/statm").read_text().split()[0])
+        threading.stack_size(512 << 20)  # more than there is left, and than the stack of any thread that has ended
+        resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), resource.RLIM_INFINITY))
+        with pytest.raises(RuntimeError):
+            threading.Thread(target=print).start()
+        for number in range(3):
+            asyncio.run(asyncio.wait_for(session.add_items([{"role": "user", "content": str(number)}]), 30))
+        assert 0 == workers._threads
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        asyncio.run(asyncio.wait_for(session.add_items([{"role": "user", "content": "after"}]), 30))
+        assert 1 == workers._threads
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's account of memory")
+def test_no_threads(start: Callable[..., Any], place: Any) -> None:
+    """Where the system has no thread left to give, operations run in the caller's, and nobody waits for ever."""
+    start(has_no_threads, str(place.path)).ends()
+    assert ["before", "0", "1", "2", "after"] == place.texts()
+    place.verify()
 
 
 def test_more_vaults_than_threads(place: Any, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., None]) -> None:

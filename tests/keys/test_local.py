@@ -85,7 +85,7 @@ def test_what_a_key_file_may_hold(tmp_path: Path, content: str) -> None:
 )
 def test_a_malformed_key_file_names_its_line(tmp_path: Path, line: int, content: str | bytes) -> None:
     """Anything but strict base64 of 32 bytes is refused, by line number."""
-    with pytest.raises(ConfigurationError, match=f"line {line}: not base64 of 32 bytes$") as raised:
+    with pytest.raises(ConfigurationError, match=rf"(?m)line {line}: not base64 of 32 bytes$") as raised:
         FileKeyProvider(key_file(tmp_path / "key", content))
     assert raised.value.hint
 

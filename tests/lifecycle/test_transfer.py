@@ -191,7 +191,7 @@ def test_it_can_be_denied(place: Path, chat: Chat) -> None:
     with SecureStore.create(place, require_actor=True) as store:
         with pytest.raises(AccessDeniedError):
             bring(store, chat)
-        with pytest.raises(ConfigurationError):
+        with pytest.raises(AccessDeniedError):
             store.export_sessions(io.BytesIO(), tenant="nobody")
 
 

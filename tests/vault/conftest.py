@@ -13,8 +13,8 @@ from secure_memory.keys.key import Key
 from secure_memory.ledger.anchor import Anchor
 from secure_memory.ledger.entry import BranchHead
 from secure_memory.vault import history, sqlcipher
-from secure_memory.vault.commits import Operation, perform_blocking
 from secure_memory.vault.anchoring import Identity
+from secure_memory.vault.commits import Operation, perform_blocking
 from secure_memory.vault.history import ItemRow, NewItem
 from secure_memory.vault.seal import Place, seal
 from secure_memory.vault.vault import Transaction, Vault

@@ -107,11 +107,6 @@ def open_store(
                 f"another store took the place of the one at {path}, which is still open in this process",
                 hint="close every session and store of the old one first",
             )
-        elif shared.manifest.uid != manifest.uid:
-            raise RollbackError(
-                "another store took the place of one that is open in this process",
-                hint="close every session and store of it before you replace a store",
-            )
         elif shared.anchor_directory != anchors:
             raise ConfigurationError(
                 "the store is open in this process with another place for its anchors",

@@ -22,7 +22,6 @@ from secure_memory.errors import (
     ConfigurationError,
     KeyNotFoundError,
     NotAStoreError,
-    RollbackError,
     StorageError,
     TamperedError,
     WrongKeyError,
@@ -135,7 +134,7 @@ def test_another_store_in_its_place(store: SecureStore, place: Path) -> None:
         pass
     shutil.copy(place.with_name("other") / "store.json", place / "store.json")
     assert manifest["store"] != json.loads((place / "store.json").read_text())["store"]
-    with pytest.raises(RollbackError, match="another store took the place"):
+    with pytest.raises(ConfigurationError, match="another store took the place"):
         SecureStore.open(place)
 
 

@@ -26,8 +26,8 @@ lint: $(INSTALLED)
 		--cache-dir "$(CURDIR)/.mypy_cache" -p secure_memory
 
 # The SDK's own suites and agmi, on SecureSession: writes docs/conformance.md. Needs the package index.
-conformance:
-	$(PYTHON) tests/conformance/run.py
+conformance: $(INSTALLED)
+	$(BIN)/python tests/conformance/run.py
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/run.py

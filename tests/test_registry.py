@@ -22,6 +22,7 @@ from secure_memory.errors import (
     ConfigurationError,
     KeyNotFoundError,
     NotAStoreError,
+    RollbackError,
     StorageError,
     TamperedError,
     WrongKeyError,

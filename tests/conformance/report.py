@@ -49,19 +49,22 @@ def failures(run: Run) -> str:
 
 def document(runs: list[Run], agmi: list[Agmi]) -> str:
     """docs/conformance.md."""
-    versions = " and ".join(run.version for run in runs)
+    python = f"Python {platform.python_version()} on {platform.system()}"
     lines = [
         "# Conformance",
         "",
         "Written by `make conformance`; not to be edited.",
         "",
-        f"The openai-agents SDK's own suites pass on `SecureSession` with versions {versions} (Python",
-        f"{platform.python_version()}, {platform.system()}). Each was taken from its source distribution and run with `SecureSession` in the place of",
-        "`SQLiteSession`, `AdvancedSQLiteSession` and the list in memory that the runner's suites use, every one encrypted, audited and",
-        "proven. What is replaced, and how, is in `tests/conformance/swap.py`; no file of the SDK is edited.",
+        f"The SDK's own suites pass on `SecureSession` with openai-agents {' and '.join(run.version for run in runs)}.",
         "",
-        "*On ours*: tests during which a `SecureSession` was made. The others of a suite pass beside it, and say little.",
-        "*Excluded*: named below, each with the reason. They are run too, and have to fail.",
+        f"The suites were taken from the source distribution of each version and run with {python}, with",
+        "`SecureSession` in the place of `SQLiteSession`, of `AdvancedSQLiteSession` and of the list in memory that the",
+        "runner's suites use: every one encrypted, audited and proven, those lists in a store on disk. What is replaced,",
+        "and how, is in `tests/conformance/swap.py`; no file of the SDK is edited.",
+        "",
+        "*On ours*: passed, and made a `SecureSession`. The others of a suite pass beside it, and say little.",
+        "*Excluded*: named below, each with the reason. They are run too, and have to fail, but for those that would wait",
+        "for ever for what they replace inside.",
     ]
     for run in runs:
         lines += ["", f"## openai-agents {run.version}", "", *_table(run), "", *_not_ours(run)]
@@ -85,7 +88,13 @@ def _table(run: Run) -> list[str]:
 def _row(name: str, found: list[dict[str, Any]]) -> str:
     counts = Counter(result["outcome"] for result in found)
     on_ours = sum(result["outcome"] == "passed" and result["sessions"] > 0 for result in found)
-    figures = (counts["passed"], on_ours, counts["excluded"], counts["skipped"] + counts["fails without us"], counts["failed"])
+    figures = (
+        counts["passed"],
+        on_ours,
+        counts["excluded"],
+        counts["skipped"] + counts["fails without us"],
+        counts["failed"],
+    )
     return f"| {name} | {len(found)} | {' | '.join(map(str, figures))} |"
 
 
@@ -111,7 +120,7 @@ def _excluded(runs: list[Run]) -> list[str]:
         total = " / ".join(str(sum(_count(run, name) for names in of_kind.values() for name in names)) for run in runs)
         lines += [f"### {meaning} ({total})", ""]
         for (_, reason, intents), names in of_kind.items():
-            lines += [f"{reason[0].upper()}{reason[1:]}. Shown by {', '.join(f'`{intent}`' for intent in intents)}.", ""]
+            lines += [f"**{reason}.** Shown by {', '.join(f'`{intent}`' for intent in intents)}.", ""]
             lines += [f"- `{name}` ({' / '.join(str(_count(run, name)) for run in runs)})" for name in names]
             lines += [""]
     lines += ["### Suites that are not run", ""]
@@ -120,17 +129,17 @@ def _excluded(runs: list[Run]) -> list[str]:
 
 def _count(run: Run, name: str) -> int:
     return sum(
-        result["outcome"] == "excluded" and (one == name or one.startswith(f"{name}["))
-        for one, result in run.found.items()
+        result["outcome"] == "excluded" and (one == name or one.startswith(f"{name}[")) for one, result in run.found.items()
     )
 
 
 def _agmi(agmi: list[Agmi]) -> list[str]:
     lines = [
-        "`agmi-check` (PyPI `agent-memory-integrity`) edits a store behind its back and reads it. The attacker has the tenant's vault",
-        "key, so that each edit lands as SQL inside the decrypted vault; for T9 the whole store directory, with only the anchor",
-        "outside. *Plain* edits rows; *careful* also makes positions and links fit (`tests/conformance/agmi_adapter.py`). REJECTED: opening",
-        "or reading raised an `IntegrityError`, and nothing was served.",
+        "`agmi-check` (PyPI `agent-memory-integrity`) edits a store behind its back and reads it. The attacker has the",
+        "tenant's vault key, so that each edit lands as SQL inside the decrypted vault; for T9 the whole store directory,",
+        "with only the anchor outside. *Plain* edits rows; *careful* also makes positions and links fit",
+        "(`tests/conformance/agmi_adapter.py`). REJECTED: opening or reading raised an `IntegrityError`, and nothing was",
+        "served.",
         "",
         f"| edit | {' | '.join(row.attacker.removesuffix('Attacker').lower() for row in agmi)} | what was raised, careful |",
         f"|---|{'---|' * len(agmi)}---|",

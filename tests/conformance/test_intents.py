@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import sqlite3
 import subprocess
 import sys
@@ -93,6 +94,16 @@ def test_every_exclusion_has_a_test_here() -> None:
         assert excluded.intents, name
         for intent in excluded.intents:
             assert intent in globals(), (name, intent)
+
+
+def test_readme_names_the_versions_that_pass() -> None:
+    """The README and docs/conformance.md name the same versions, and no suite failed."""
+    root = Path(__file__).parents[2]
+    document = (root / "docs" / "conformance.md").read_text()
+    versions = re.findall(r"^## openai-agents (\S+)$", document, flags=re.MULTILINE)
+    assert 2 == len(versions)
+    assert f"with openai-agents {' and '.join(versions)}" in (root / "README.md").read_text()
+    assert ["0", "0"] == re.findall(r"^\| \*\*all\*\* .* (\d+) \|$", document, flags=re.MULTILINE)
 
 
 # ---- threads, loops, processes ---------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 import os
 import random
+import signal
 import sys
 import threading
 import time
@@ -43,8 +44,14 @@ def in_child(act: Callable[[], None]) -> int:
 
 
 def well(pid: int) -> None:
-    """Wait for a forked child, which must have ended well."""
-    assert 0 == os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    """Wait for a forked child, which must have ended well, and soon."""
+    deadline = time.monotonic() + 30
+    while (found := os.waitpid(pid, os.WNOHANG))[0] == 0:
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+            raise AssertionError("the forked child hangs")
+        time.sleep(0.002)
+    assert 0 == os.waitstatus_to_exitcode(found[1])
 
 
 # ---- a fork in the middle of everything -------------------------------------------------------------------------------
@@ -293,13 +300,7 @@ def holds(talk: Any, path: str) -> None:
     for thread in threads:
         thread.start()
     for number in range(20):
-        pid = in_child(lambda number=number: add(session, str(number)))
-        deadline = time.monotonic() + 20
-        while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            if time.monotonic() > deadline:
-                os.kill(pid, 9)
-            time.sleep(0.002)
-        well(pid)
+        well(in_child(lambda number=number: add(session, str(number))))
     stop.set()
     for thread in threads:
         thread.join()

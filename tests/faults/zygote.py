@@ -106,6 +106,12 @@ def serve(sock: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake)
     alive: set[int] = set()
+
+    def ended(pid: int, status: int) -> None:
+        if not os.WIFSTOPPED(status):
+            alive.discard(pid)
+            send(sock, {"ended": pid, "code": os.waitstatus_to_exitcode(status)})
+
     while True:
         ready, _, _ = select.select([sock, woken], [], [])
         if woken in ready:
@@ -114,8 +120,7 @@ def serve(sock: socket.socket) -> None:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     break
-                alive.discard(pid)
-                send(sock, {"ended": pid, "code": os.waitstatus_to_exitcode(status)})
+                ended(pid, status)
         if sock in ready:
             message = receive(sock)
             if message is None:
@@ -126,6 +131,8 @@ def serve(sock: socket.socket) -> None:
             if "signal" in request:
                 if request["pid"] in alive:  # not yet waited for, so that the number is still its own
                     os.kill(request["pid"], request["signal"])
+                    if request["signal"] == signal.SIGSTOP:  # wait until it stands still, in all its threads
+                        ended(*os.waitpid(request["pid"], os.WUNTRACED))
                 send(sock, {"signalled": request["pid"]})
                 continue
             pid = os.fork()

@@ -360,6 +360,28 @@ def test_compaction_deletes_only_what_it_replaces(store: SecureStore) -> None:
     asyncio.run(run())
 
 
+def test_compaction_goes_round_no_operation_of_a_subclass(store: SecureStore) -> None:
+    """Where a subclass has an operation of its own, the SDK's compaction replaces by its operations, and by nothing else."""
+
+    class Counting(SecureSession):
+        added = 0
+
+        async def add_items(self, items: Any, **named: Any) -> None:
+            self.added += 1
+            await super().add_items(items, **named)
+
+    async def run() -> None:
+        inner = Counting("s", store.path)
+        await inner.add_items(HISTORY)
+        assert await inner._get_compaction_snapshot(1) is None
+        session, _ = compacting(inner, [NEW], compaction_mode="input")
+        await session.run_compaction({"force": True})
+        assert 2 == inner.added
+        assert [NEW] == await inner.get_items()
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("write", ["pop_item", "clear_session"])
 def test_a_cancelled_pop_or_clear_breaks_the_chain_of_responses(store: SecureStore, hold: Any, write: str) -> None:
     """A pop or clear that is cancelled has happened, and the SDK's compaction no longer builds on an earlier response."""

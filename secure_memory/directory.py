@@ -180,7 +180,7 @@ def _write(path: Path, manifest: Manifest) -> None:
 
 
 def _root_context(uid: bytes) -> bytes:
-    return context("secmem/root/v1", uid)
+    return context("secmem/store-root/v1", uid)
 
 
 def _not_a_directory(path: Path) -> ConfigurationError:

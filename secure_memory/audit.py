@@ -17,10 +17,9 @@ from secure_memory.actor import Actor
 from secure_memory.errors import KeyManagementError, TamperedError
 from secure_memory.ledger.entry import Entry
 from secure_memory.ledger.ledger import Row, entry_of
-from secure_memory.shared import SYSTEM_TENANT, SharedStore, asking
+from secure_memory.shared import SYSTEM_TENANT, SharedStore, record
 from secure_memory.tenancy import Tenant
 from secure_memory.vault import sessions
-from secure_memory.vault.commits import Operation, perform_blocking
 from secure_memory.vault.sessions import Names
 
 POLL_SECONDS = 0.5
@@ -86,12 +85,6 @@ def tenants(shared: SharedStore, tenant: str | None) -> list[Tenant]:
     return [shared.system, *(shared.tenant(name) for name in names)]
 
 
-def record(tenant: Tenant, action: str, actor: Actor | None, **fields: Any) -> None:
-    """Append an entry to the tenant's own ledger, and wait until it is on disk."""
-    asked = {**asking(actor), "action": action}
-    perform_blocking(tenant.vault, Operation(lambda tx: tx.record(fields), lambda _: None, True, asked))
-
-
 # ---- the log --------------------------------------------------------------------------------------------------------
 
 
@@ -101,7 +94,7 @@ def log(
     """The newest `limit` matching records, or all, in order of time. Reading is an `audit.read` entry of each ledger."""
     found: list[list[LogRecord]] = []
     for one in tenants(shared, tenant):
-        record(one, "audit.read", actor)
+        record(one, {"action": "audit.read"}, actor)
         with one.vault.database.snapshot() as execute:
             names = _Names(shared, one, execute)
             found.append(_newest(execute, one, names, _in_tenant(wanted, shared, one, execute), limit))
@@ -116,7 +109,7 @@ def follow(shared: SharedStore, tenant: str | None, wanted: LogFilter, actor: Ac
     while True:
         for one in tenants(shared, tenant):
             if one.keys.name not in places:
-                record(one, "audit.read", actor, detail={"follow": True})
+                record(one, {"action": "audit.read", "detail": {"follow": True}}, actor)
             with one.vault.database.snapshot() as execute:
                 names = _Names(shared, one, execute)
                 size = execute("SELECT coalesce(max(seq), -1) + 1 FROM ledger").fetchone()[0]

@@ -21,7 +21,7 @@ from secure_memory.audit import names_of
 from secure_memory.errors import KeyManagementError, TamperedError
 from secure_memory.ledger.ledger import VERIFY_HINT
 from secure_memory.prices import Prices
-from secure_memory.shared import SYSTEM_TENANT, SharedStore
+from secure_memory.shared import SYSTEM_TENANT, SharedStore, record
 from secure_memory.tenancy import Tenant
 from secure_memory.vault import branches, sessions, usage
 from secure_memory.vault.branches import BranchRow
@@ -110,7 +110,7 @@ def _usage(
     for one in audit.tenants(shared, tenant):
         if one.keys.name == SYSTEM_TENANT:
             continue
-        audit.record(one, "audit.read", actor, detail={"list": "usage", "by": wanted})
+        record(one, {"action": "audit.read", "detail": {"list": "usage", "by": wanted}}, actor)
         for place, row in _rows(shared, one, wanted, since, until):
             named: dict[str, Any] = dict(zip(wanted, place[1:], strict=True))
             known = totals.get(place) or UsageTotal(**named)

@@ -16,7 +16,7 @@ from secure_memory.conversation import Conversation
 from secure_memory.errors import ConfigurationError
 from secure_memory.items import Item
 from secure_memory.service import run_blocking
-from secure_memory.shared import SharedStore
+from secure_memory.shared import SharedStore, record
 from secure_memory.tenancy import Asker, Tenant
 from secure_memory.vault.sessions import SessionRow
 
@@ -68,7 +68,7 @@ class Catalogue:
         """
         shared = self._open()
         one = shared.existing_tenant(tenant)
-        audit.record(one, "audit.read", self._who(), detail={"list": "sessions"})
+        record(one, {"action": "audit.read", "detail": {"list": "sessions"}}, self._who())
         owner = None
         if subject is not None:
             owner = shared.keyring.subject(one.keys, one.keys.name_mac("subject", subject))

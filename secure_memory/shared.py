@@ -149,8 +149,7 @@ class SharedStore:
 
     def record(self, fields: Mapping[str, Any], actor: Actor | None = None) -> None:
         """Append an entry to the system ledger, and wait until it is on disk."""
-        asked = {**asking(actor), "action": fields["action"]}
-        perform_blocking(self.system.vault, Operation(lambda tx: tx.record(fields), lambda _: None, True, asked))
+        record(self.system, fields, actor)
 
     def require_anchor(self) -> None:
         """From here on refuse to work without anchors."""
@@ -175,6 +174,12 @@ class SharedStore:
             tenant.vault.close()
             tenant.keys.zero()
         self.keyring.close()
+
+
+def record(tenant: Tenant, fields: Mapping[str, Any], actor: Actor | None) -> None:
+    """Append an entry to the tenant's own ledger, and wait until it is on disk."""
+    asked = {**asking(actor), "action": fields["action"]}
+    perform_blocking(tenant.vault, Operation(lambda tx: tx.record(fields), lambda _: None, True, asked))
 
 
 def asking(actor: Actor | None) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from secure_memory.actor import Actor
-from secure_memory.audit import record, tenants
+from secure_memory.audit import tenants
 from secure_memory.errors import ConfigurationError, IntegrityError, KeyNotFoundError, SecureMemoryError, TamperedError
 from secure_memory.ledger import anchor as anchors
 from secure_memory.ledger.ledger import stored_nodes
 from secure_memory.ledger.merkle import Head, root_at
 from secure_memory.log import get_logger
-from secure_memory.shared import SharedStore
+from secure_memory.shared import SharedStore, record
 from secure_memory.tenancy import Tenant
 from secure_memory.vault import sessions
 from secure_memory.vault import verify as vault_verify
@@ -86,7 +86,8 @@ def _verify_one(
             _record_failure(shared, tenant, actor, error)
         said = str(error)
         raise type(error)(said if repr(name) in said else f"tenant {name!r}: {said}", hint=error.hint) from None
-    record(tenant, "audit.verify", actor, detail={"entries": whole.entries, "items": whole.items})
+    detail = {"entries": whole.entries, "items": whole.items}
+    record(tenant, {"action": "audit.verify", "detail": detail}, actor)
     anchor = "ok" if isinstance(state, anchors.State) else state
     return TenantReport(name, whole.entries, whole.sessions, whole.items, whole.root.hex(), anchor)
 
@@ -95,7 +96,7 @@ def _record_failure(shared: SharedStore, tenant: Tenant, actor: Actor | None, er
     """The entry of a check that failed, in the system ledger: the tenant's own is what can't be trusted now."""
     detail = {"tenant": tenant.keys.uid.hex(), "error": type(error).__name__}
     try:
-        record(shared.system, "audit.verify", actor, outcome="failed", detail=detail)
+        shared.record({"action": "audit.verify", "outcome": "failed", "detail": detail}, actor)
     except SecureMemoryError as another:
         log.error("failed check not recorded", error=type(another).__name__)
 
@@ -120,7 +121,7 @@ def anchor(shared: SharedStore, tenant: str | None, begin: bool, actor: Actor | 
         if begin:
             if anchor_ is None:
                 raise ConfigurationError("a store in memory has no anchor")
-            record(one, "audit.gap", actor, detail={"why": "anchor begun anew"})
+            record(one, {"action": "audit.gap", "detail": {"why": "anchor begun anew"}}, actor)
             with one.vault.database.snapshot() as execute:
                 newest = execute("SELECT seq, root FROM ledger ORDER BY seq DESC LIMIT 1").fetchone()
             try:

@@ -74,9 +74,7 @@ class SecureSession(Replacing, RunStates, SessionParticulars, UsageRecords, Bran
         **others: Any,
     ) -> None:
         refuse(others)
-        settings = None if session_settings is None else coerce_session_settings(session_settings)
-        check_names(session_id, tenant, subject)
-        who = None if actor is None else as_actor(actor)
+        who, settings = _checked(session_id, tenant, subject, actor, session_settings)
         if db_path is not None:
             if str(path) != ":memory:":
                 raise ValueError("path and db_path are the same argument: give one of them")
@@ -112,9 +110,7 @@ class SecureSession(Replacing, RunStates, SessionParticulars, UsageRecords, Bran
         cache: bool,
     ) -> SecureSession:
         """A session of a store that is open: what `SecureStore.session` calls. The handle becomes the session's."""
-        settings = None if session_settings is None else coerce_session_settings(session_settings)
-        check_names(session_id, tenant, subject)
-        who = None if actor is None else as_actor(actor)
+        who, settings = _checked(session_id, tenant, subject, actor, session_settings)
         made = cls.__new__(cls)
         made._set_up(
             handle,
@@ -137,11 +133,11 @@ class SecureSession(Replacing, RunStates, SessionParticulars, UsageRecords, Bran
         subject: str | None,
         actor: Actor | None,
         require_actor: bool,
-        settings: SessionSettings | None,
+        settings: SessionSettings,
         cache: bool,
     ) -> None:
         self.session_id = session_id
-        self.session_settings = settings or SessionSettings()
+        self.session_settings = settings
         self._handle = handle
         self._closed = False
         self._conversation = Pausing(
@@ -241,6 +237,19 @@ class SecureSession(Replacing, RunStates, SessionParticulars, UsageRecords, Bran
         trace = get_current_trace()
         run = trace.trace_id if trace is not None and trace.trace_id.startswith("trace_") else None
         return self._conversation.asker(actor, None if wrapper is None else wrapper.context, run)
+
+
+def _checked(
+    session_id: str,
+    tenant: str,
+    subject: str | None,
+    actor: Actor | str | None,
+    session_settings: SessionSettings | dict[str, Any] | None,
+) -> tuple[Actor | None, SessionSettings]:
+    """The default actor and the settings, of arguments that are what they have to be. Raises ValueError, TypeError."""
+    settings = SessionSettings() if session_settings is None else coerce_session_settings(session_settings)
+    check_names(session_id, tenant, subject)
+    return None if actor is None else as_actor(actor), settings
 
 
 def _open_or_create(

@@ -25,7 +25,7 @@ from secure_memory.actor import Actor
 from secure_memory.conversation import Conversation, Fetched
 from secure_memory.errors import ConfigurationError, DiskFullError, StorageError
 from secure_memory.service import run_blocking
-from secure_memory.shared import SharedStore
+from secure_memory.shared import SharedStore, record
 from secure_memory.tenancy import Asker, Opened, Tenant
 from secure_memory.vault import branches, history, sessions
 from secure_memory.vault.commits import Operation
@@ -137,7 +137,7 @@ def export(
 def _wanted(shared: SharedStore, one: Tenant, session_id: str | None, actor: Actor | None) -> tuple[list[Names], int]:
     """The sessions to write, the oldest first, and how many have no key any more."""
     if session_id is None:
-        audit.record(one, "audit.read", actor, detail={"list": "sessions"})
+        record(one, {"action": "audit.read", "detail": {"list": "sessions"}}, actor)
     found: list[Names] = []
     erased = 0
     with one.vault.database.snapshot() as execute:

@@ -35,6 +35,26 @@ class ConfigurationError(SecureMemoryError):
     """An argument, a file or the environment is not as it has to be."""
 
 
+class PolicyError(ConfigurationError):
+    """A policy can't be: `file`, `line` and `key` say where, as far as they are known, and `others` what else is wrong."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        file: str | None = None,
+        line: int | None = None,
+        key: str | None = None,
+        hint: str | None = None,
+        others: tuple[PolicyError, ...] = (),
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.file = file
+        self.line = line
+        self.key = key
+        self.others = others
+
+
 class CipherUnavailableError(ConfigurationError):
     """The SQLite library that answers is not SQLCipher: nothing would be encrypted."""
 

@@ -18,6 +18,7 @@ TREE = """\
 Exception
   SecureMemoryError
     ConfigurationError
+      PolicyError
       CipherUnavailableError
       StoreVersionError
       NotAStoreError

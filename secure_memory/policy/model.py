@@ -9,18 +9,20 @@ Laws are cited in `basis`, each rule marked as a floor (at least so long), a cei
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import date
 from hashlib import sha256
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from secure_memory import clock
 from secure_memory.policy import durations
 from secure_memory.policy.durations import Duration
 
-API_VERSION = "secmem/v1"
+API_VERSION: Literal["secmem/v1"] = "secmem/v1"
 ACTIONS = frozenset(
     f"{noun}.{verb}"
     for noun, verbs in {
@@ -44,6 +46,20 @@ def _duration(text: str) -> str:
     return text
 
 
+def _date(value: object) -> object:
+    if isinstance(value, date) or (isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value)):
+        return value  # pydantic takes numbers for times since 1970, too
+    raise ValueError("not a date: write 2027-06-30")
+
+
+def _time(text: str) -> str:
+    try:
+        clock.parse(text)
+    except ValueError:
+        raise ValueError("not a time: write 2026-11-22 or 2026-11-22T03:00:00Z") from None
+    return text
+
+
 def _action(text: str) -> str:
     noun, _, verb = text.partition(".")
     if text != "*" and text not in ACTIONS and not (verb == "*" and any(a.startswith(f"{noun}.") for a in ACTIONS)):
@@ -56,6 +72,7 @@ Text = Annotated[str, Field(min_length=1, max_length=500)]
 Glob = Annotated[str, Field(min_length=1, max_length=200)]
 DurationText = Annotated[str, AfterValidator(_duration), Field(pattern=r"^P[0-9YMWDTHS]+$", examples=["P30D", "P6Y"])]
 Action = Annotated[str, AfterValidator(_action)]
+TimeText = Annotated[str, AfterValidator(_time), Field(examples=["2026-11-22", "2026-11-22T03:00:00Z"])]
 EntityName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{1,59}$")]
 Operator = Literal["keep", "redact", "mask", "pseudonymise", "tokenise", "block"]
 Kind = Literal["message", "tool_call", "tool_output", "reasoning", "approval", "compaction", "other", "audit_entry"]
@@ -85,7 +102,7 @@ class Metadata(Model):
     name: Id
     version: Annotated[int, Field(ge=1, lt=2**31)] = 1
     owner: Text | None = None
-    review_by: date | None = Field(default=None, strict=False)
+    review_by: Annotated[date, BeforeValidator(_date), Field(strict=False)] | None = None
     description: Text | None = None
     jurisdiction: Text | None = None
 
@@ -169,6 +186,7 @@ class Retention(Model):
     timezone: Text = "UTC"
     unmatched: Literal["report"] = "report"
     on_conflict: Literal["retain", "fail"] = "retain"
+    weakens: bool = False
     rules: tuple[RetentionRule, ...] = Field(default=(), strict=False)
 
 
@@ -181,6 +199,7 @@ class Role(Model):
     allow: tuple[Action, ...] = Field(default=(), strict=False)
     view: Literal["clear", "masked"] = "clear"
     require: tuple[Literal["purpose", "reason"], ...] = Field(default=(), strict=False)
+    weakens: bool = False
 
 
 class Access(Model):
@@ -194,17 +213,58 @@ class Audit(Model):
     """`durability: full` syncs every read's entry to disk before the read returns; `normal` only survives a killed process."""
 
     durability: Literal["normal", "full"] = "normal"
+    weakens: bool = False
 
 
 # ---- the whole ------------------------------------------------------------------------------------------------------
+
+
+class Given(Model):
+    """The facts of an example: of an item (`created` and what is known besides), of a text (`text`, `surface`), or of somebody
+    who asks (`actor`, `action`). Times that are left out are `created`; so is `now`."""
+
+    kind: Kind = "message"
+    role: str = ""
+    tool: str = ""
+    tenant: Text = "default"
+    tag: Mapping[Text, Text] = Field(default_factory=dict)
+    created: TimeText | None = None
+    session_created: TimeText | None = None
+    last_activity: TimeText | None = None
+    ended: TimeText | None = None
+    held_by: tuple[Text, ...] = Field(default=(), strict=False)
+    erasure: TimeText | None = None
+    now: TimeText | None = None
+    text: Annotated[str, Field(max_length=10_000)] | None = None
+    surface: Literal["store", "model", "view"] = "store"
+    actor: Text | None = None
+    roles: tuple[Text, ...] = Field(default=(), strict=False)
+    purpose: Text | None = None
+    reason: Text | None = None
+    action: Action | None = None
+
+
+class Expect(Model):
+    """What an example expects, as much of it as it says. Of an item: `state`, `action`, `at` (a time, or its beginning), `by`
+    (the rules that decide). Of a text: `text` after, or `blocked`, and `entities` that are found. Of who asks: `access`, `view`."""
+
+    state: Literal["held", "conflict", "deferred", "due", "kept", "open", "unmatched"] | None = None
+    action: Literal["delete", "redact", "archive", "none"] | None = None
+    at: TimeText | None = None
+    by: tuple[Id, ...] | None = Field(default=None, strict=False)
+    text: str | None = None
+    blocked: bool | None = None
+    entities: tuple[EntityName, ...] | None = Field(default=None, strict=False)
+    access: Literal["allowed", "denied"] | None = None
+    view: Literal["clear", "masked"] | None = None
 
 
 class Example(Model):
     """A test that stands beside a policy: facts, and what it is expected to do. `secmem policy test` runs them."""
 
     name: Text
-    given: Mapping[str, Any]
-    expect: Mapping[str, Any]
+    given: Given
+    expect: Expect
 
 
 class Policy(Model):

@@ -7,6 +7,7 @@ session's memory brought it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import AsyncIterator, Iterable
@@ -25,7 +26,16 @@ from agents import (
     Usage,
 )
 from agents.items import TResponseOutputItem, TResponseStreamEvent
-from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessage, ResponseOutputText
+from openai.types.responses import (
+    Response,
+    ResponseCompletedEvent,
+    ResponseFunctionToolCall,
+    ResponseOutputItemDoneEvent,
+    ResponseOutputMessage,
+    ResponseOutputText,
+    ResponseTextDeltaEvent,
+    ResponseUsage,
+)
 
 TICKET = re.compile(r"\bT-\d{6}\b")
 
@@ -48,9 +58,49 @@ class LocalModel(Model):
         items: list[Any] = [{"role": "user", "content": input}] if isinstance(input, str) else input
         return ModelResponse(output=[_reply(items, {tool.name for tool in tools})], usage=Usage(), response_id=None)
 
-    def stream_response(self, *_: Any, **__: Any) -> AsyncIterator[TResponseStreamEvent]:
-        """Raises NotImplementedError: the desk does not stream."""
-        raise NotImplementedError("this model answers in one piece")
+    async def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[TResponseStreamEvent]:
+        """What `get_response` says, as a provider streams it: a message comes word by word, and what it cost at the end."""
+        said = await self.get_response(*args, **kwargs)
+        number = itertools.count()
+        for index, item in enumerate(said.output):
+            if isinstance(item, ResponseOutputMessage):
+                for word in re.findall(r"\S+\s*", str(getattr(item.content[0], "text", ""))):
+                    yield ResponseTextDeltaEvent(
+                        type="response.output_text.delta",
+                        item_id=item.id,
+                        output_index=index,
+                        content_index=0,
+                        delta=word,
+                        logprobs=[],
+                        sequence_number=next(number),
+                    )
+            yield ResponseOutputItemDoneEvent(
+                type="response.output_item.done", item=item, output_index=index, sequence_number=next(number)
+            )
+        yield ResponseCompletedEvent(type="response.completed", response=_whole(said), sequence_number=next(number))
+
+
+def _whole(said: ModelResponse) -> Response:
+    """The response that ends a stream. What cost nothing has no usage."""
+    spent = said.usage
+    usage = ResponseUsage(
+        input_tokens=spent.input_tokens,
+        input_tokens_details=spent.input_tokens_details,
+        output_tokens=spent.output_tokens,
+        output_tokens_details=spent.output_tokens_details,
+        total_tokens=spent.total_tokens,
+    )
+    return Response(
+        id=said.response_id or f"resp_{uuid4().hex}",
+        object="response",
+        created_at=0.0,
+        model="local",
+        output=said.output,
+        parallel_tool_calls=False,
+        tool_choice="auto",
+        tools=[],
+        usage=usage if spent.requests else None,
+    )
 
 
 def _reply(items: list[dict[str, Any]], tools: set[str]) -> TResponseOutputItem:

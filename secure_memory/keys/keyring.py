@@ -3,8 +3,7 @@
 - Every key is 32 random bytes, wrapped by the one above with its full context as additional data, so that no wrapped key
   opens in another place (`wrap_context`).
 - Creating is insert-or-reread in one transaction: two processes that begin one session get one key.
-- Destroying is: delete the row, leave a tombstone, truncate the WAL. A destroyed key's name may come back, with a new uid
-  and a new key.
+- A destroyed key (see `erasing`) has a tombstone. Its name may come back, with a new uid and a new key.
 - Names of subjects and sessions never stand here: an HMAC under the tenant's pseudonym key finds them.
 
 Called by the store and by `service`, which give it an open connection and never hold a vault's lock while they call.
@@ -15,25 +14,30 @@ from __future__ import annotations
 import hmac
 import os
 from collections import OrderedDict
+from pathlib import Path
 
 from secure_memory import clock
 from secure_memory.errors import KeyDestroyedError, KeyNotFoundError
+from secure_memory.keys.copying import Copying
 from secure_memory.keys.database import Connection, Driver, KeysDatabase
+from secure_memory.keys.erasing import Erasing
 from secure_memory.keys.key import Key, context
 from secure_memory.keys.opened import SessionKeys, TenantKeys
-from secure_memory.keys.rows import KeyRows
+from secure_memory.keys.store_keys import StoreKeys
 
 CACHED_SESSIONS = 4096
 """Sessions whose opened keys are kept in memory."""
 UID_BYTES = 16
 
 
-class Keyring(KeyRows):
+class Keyring(Erasing, StoreKeys, Copying):
     """The keys of one store. Safe to call from any thread; blocks for a commit where it creates or destroys."""
 
-    def __init__(self, driver: Driver, root: Key, store: bytes) -> None:
+    def __init__(self, driver: Driver, root: Key, store: bytes, tombstones: Path | None = None) -> None:
+        """`tombstones` is the path of the list beside the anchors; a store in memory has none."""
         super().__init__(store)
         self._root = root
+        self.tombstones = None if tombstones is None else self.tombstones_at(tombstones)
         self._sessions: OrderedDict[tuple[bytes, bytes], SessionKeys] = OrderedDict()
         # The database's own key comes from the root; the salt need only differ between databases.
         key = Key(hmac.digest(root.bytes, context("secmem/keys.db/v1", store), "sha256"))
@@ -184,9 +188,7 @@ class Keyring(KeyRows):
             names = [name for _, name in rows if name is not None]
             one = "owner = ? AND purpose = 'session' AND version = ?"
             db.execute(f"UPDATE keys SET name = ? WHERE {one}", (names[-1], session, version))  # noqa: S608 - our own words
-            for older in sorted(number for number in versions if number < version):
-                db.execute("INSERT INTO tombstones VALUES (?, 'session', ?, ?)", (session, older, clock.now()))
-                db.execute(f"DELETE FROM keys WHERE {one}", (session, older))  # noqa: S608 - our own words
+            self._bury(db, session, "session", below=version)
             for known in [known for known, keys in self._sessions.items() if keys.uid == session]:
                 self._sessions.pop(known, None)
         self._database.truncate_wal()
@@ -215,24 +217,6 @@ class Keyring(KeyRows):
         while len(self._sessions) > CACHED_SESSIONS:
             self._sessions.popitem(last=False)
         return found
-
-    # ---- one key ------------------------------------------------------------------------------------------------
-
-    def destroy(self, owner: bytes, purpose: str) -> int:
-        """Destroy every version of a key, leave tombstones, truncate the WAL; returns how many versions there were.
-
-        Raises KeyNotFoundError where there never was one. Destroying twice destroys once.
-        """
-        with self._database.transaction(write=True) as db:
-            versions = db.execute("SELECT version FROM keys WHERE owner = ? AND purpose = ?", (owner, purpose)).fetchall()
-            if not versions and not self._tombstone(db, owner, purpose):
-                raise KeyNotFoundError(f"there is no {purpose} key of that owner to destroy")
-            for (version,) in versions:
-                db.execute("INSERT INTO tombstones VALUES (?, ?, ?, ?)", (owner, purpose, version, clock.now()))
-            db.execute("DELETE FROM keys WHERE owner = ? AND purpose = ?", (owner, purpose))
-            self._sessions.clear()
-        self._database.truncate_wal()
-        return len(versions)
 
     def check(self) -> None:
         """Check every page of keys.db. Raises TamperedError."""

@@ -1,0 +1,47 @@
+"""A live database, copied page by page under its own key: what a backup is made of.
+
+- SQLite's online backup API, inside a read transaction of the source: the copy is the database as it was when that began,
+  whatever others commit meanwhile, and nobody waits for it. (Without that transaction the engine would begin again with
+  each commit of another process.)
+- Each page's MAC is checked as it is read, those among them that nothing else reads: a damaged page is never copied.
+- The copy is encrypted under the same key, each page with a new nonce. It is nobody's before it is whole: it has no journal,
+  and is synced once, by whoever gives it its name.
+
+Called by `Database.copy_to` and, through its driver, by the keyring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from secure_memory.vault import sqlcipher
+
+PAGES = 256
+"""Pages (of 4 kB) that are copied between two calls of `progress`."""
+
+Progress = Callable[[int, int], None]
+"""Called now and then with the bytes that were copied, and how many there are."""
+
+
+def copy(source: sqlcipher.Connection, target: sqlcipher.Connection, progress: Progress | None) -> None:
+    """Copy what `source`, inside a read transaction, sees of its database into `target`, which is new; closes `target`.
+
+    Raises the driver's errors: whoever called knows which database it was.
+    """
+    try:
+        target.execute("PRAGMA journal_mode = OFF").fetchone()
+        target.execute("PRAGMA synchronous = OFF")
+
+        def tell(_: int, remaining: int, total: int) -> None:
+            if progress is not None:
+                progress((total - remaining) * sqlcipher.PAGE_SIZE, total * sqlcipher.PAGE_SIZE)
+
+        source.backup(target, pages=PAGES, progress=tell, sleep=0)
+    finally:
+        target.close()
+
+
+def copy_keys(source: sqlcipher.Connection, raw: memoryview, path: Path, progress: Progress | None) -> None:
+    """`copy` for the keyring, which does not import the driver: `raw` is key and salt of its database."""
+    copy(source, sqlcipher.connect(path, bytes(raw), create=True), progress)

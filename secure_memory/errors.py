@@ -99,6 +99,24 @@ class AccessDeniedError(SecureMemoryError):
         self.needed = needed
 
 
+# ---- whoever answers for personal data --------------------------------------------------------------------------
+
+
+class RedactionError(SecureMemoryError):
+    """Personal data could not be looked for as the policy says. Nothing was stored, sent or shown."""
+
+
+class BlockedContentError(RedactionError):
+    """The policy refuses such content. Nothing was stored, sent or shown. `entity` says what it held, `item` which one of
+    the items that were given (from 0), `rule` the policy's rule."""
+
+    def __init__(self, message: str, *, entity: str, item: int, rule: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.entity = entity
+        self.item = item
+        self.rule = rule
+
+
 # ---- the operator -----------------------------------------------------------------------------------------------
 
 

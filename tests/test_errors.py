@@ -12,7 +12,7 @@ import pytest
 
 import secure_memory
 from secure_memory import errors
-from secure_memory.errors import AccessDeniedError, SecureMemoryError
+from secure_memory.errors import AccessDeniedError, BlockedContentError, SecureMemoryError
 
 TREE = """\
 Exception
@@ -27,6 +27,8 @@ Exception
       WrongKeyError
       KeyDestroyedError
     AccessDeniedError
+    RedactionError
+      BlockedContentError
     StorageError
       StoreBusyError
       DiskFullError
@@ -37,6 +39,11 @@ Exception
       AuditGapError
 """
 
+# What some errors are raised with besides their message.
+WITH_MORE: dict[type[BaseException], dict[str, object]] = {
+    AccessDeniedError: {"actor": "eve", "action": "session.read", "needed": "a role"},
+    BlockedContentError: {"entity": "SECRET", "item": 2, "rule": "secrets"},
+}
 OURS = [value for value in vars(errors).values() if inspect.isclass(value) and value.__module__ == errors.__name__]
 
 
@@ -69,7 +76,7 @@ def test_every_error_says_who_it_is_for() -> None:
     assert [] == [error.__name__ for error in OURS if not error.__doc__]
 
 
-@pytest.mark.parametrize("error", [error for error in OURS if error is not AccessDeniedError])
+@pytest.mark.parametrize("error", [error for error in OURS if error not in WITH_MORE])
 def test_a_message_and_a_hint(error: type[SecureMemoryError]) -> None:
     """The message is what `str` shows; the hint is beside it, and may be missing."""
     assert ("what happened", "what to do") == (
@@ -85,11 +92,16 @@ def test_a_denial_says_what_was_denied() -> None:
     assert ("eve", "session.read", "role auditor", "ask") == (denial.actor, denial.action, denial.needed, denial.hint)
 
 
+def test_blocked_content_says_what_it_was_and_not_what_it_said() -> None:
+    """What was blocked is named by its kind, its item and its rule."""
+    blocked = BlockedContentError("no", entity="SECRET", item=2, rule="secrets")
+    assert ("SECRET", 2, "secrets") == (blocked.entity, blocked.item, blocked.rule)
+
+
 @pytest.mark.parametrize("kind", OURS)
 @pytest.mark.parametrize("travel", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))], ids=["copied", "pickled"])
 def test_an_error_travels(kind: type[SecureMemoryError], travel: Callable[[object], SecureMemoryError]) -> None:
     """An error that comes back from another process says what it said there, whatever it was made of."""
-    more = {"actor": "eve", "action": "session.read", "needed": "a role"} if kind is AccessDeniedError else {}
-    error = kind("what", hint="what next", **more)
+    error = kind("what", hint="what next", **WITH_MORE.get(kind, {}))
     again = travel(error)
     assert (kind, "what", vars(error)) == (type(again), str(again), vars(again))

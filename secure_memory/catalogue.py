@@ -23,8 +23,9 @@ from secure_memory.vault.sessions import SessionRow
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """A session. Times are in microseconds; `items` and `turns` are those of its main branch, `last_activity` is the newest
-    write to any. `name`, `subject`, tags and the rest of what was said of it are None or empty where their key is gone."""
+    """A session. Times are in microseconds: `created` is when it began, wherever that was, `last_activity` the newest write
+    to any branch. `items` and `turns` are those of its main branch. `name`, `subject`, tags and the rest of what was said of
+    it are None or empty where their key is gone."""
 
     uid: str
     name: str | None

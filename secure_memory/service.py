@@ -124,8 +124,9 @@ class Service:
             raise StaleError(self.tenant, row.key_version)
         return row
 
-    def _begin(self, tx: Transaction, tenant: Tenant, keys: SessionKeys) -> SessionRow:
-        """Insert the session, with its `session.create` entry, which sets the main branch's first head."""
+    def _begin(self, tx: Transaction, tenant: Tenant, keys: SessionKeys, created: int | None = None) -> SessionRow:
+        """Insert the session, with its `session.create` entry, which sets the main branch's first head. One that is
+        imported was `created` before now."""
         names = Names(self.name, self.subject or self.name)
         main = branches.next_id(tx.execute)
         row = sessions.insert(
@@ -138,21 +139,29 @@ class Service:
             branch=main,
             key_version=keys.version,
             sealed=sessions.seal_names(keys.subject_key, tenant.keys.uid, keys.uid, names),
+            created=created,
         )
-        uid = self._insert_branch(tx, row, main, MAIN, tenant, keys)
+        uid = self._insert_branch(tx, row, main, MAIN, tenant, keys, created)
         self._record_write(tx, row, Spot(main, uid.hex(), history.begin(uid)), None, action="session.create")
         return row
 
     def _insert_branch(
-        self, tx: Transaction, row: SessionRow, branch: int, name: str, tenant: Tenant, keys: SessionKeys
+        self,
+        tx: Transaction,
+        row: SessionRow,
+        branch: int,
+        name: str,
+        tenant: Tenant,
+        keys: SessionKeys,
+        created: int | None = None,
     ) -> bytes:
         """Insert a branch of this name; returns its uid. Raises ValueError where the name was used before."""
         uid = os.urandom(16)
         mac = branches.name_mac(tenant.keys, row.uid, name)
         sealed = branches.seal_name(keys.subject_key, uid, name)
-        branches.insert(
-            tx.execute, tenant.keys.ledger, row, branches.BranchRow(branch, row.id, uid, mac, sealed, clock.now(), b"")
-        )
+        began = clock.now() if created is None else created
+        new = branches.BranchRow(branch, row.id, uid, mac, sealed, began, b"")
+        branches.insert(tx.execute, tenant.keys.ledger, row, new)
         return uid
 
     def _spot(self, tx: Transaction, row: SessionRow, branch: int | None) -> Spot:

@@ -112,12 +112,12 @@ class Foreign:
             if _is_name(name)
         ]
 
-    def branches(self, session: ForeignSession) -> list[str]:
-        """The names of a session's branches: main, whether it has messages or not, then the others, the oldest first."""
-        if not session.branched:
-            return [MAIN]
-        query = "SELECT s.branch_id FROM {placed} WHERE s.session_id = ? GROUP BY s.branch_id ORDER BY min(s.id)"
-        return [MAIN, *(name for (name,) in self._rows(query, session.id) if name != MAIN and _is_name(name))]
+    def branches(self, session: ForeignSession) -> dict[str, int | None]:
+        """The names of a session's branches, each with when it began, where that is known (microseconds): main, whether it
+        has messages or not, then the others, the oldest first."""
+        query = "SELECT s.branch_id, {began_at} FROM {placed} WHERE s.session_id = ? GROUP BY s.branch_id ORDER BY min(s.id)"
+        found = self._rows(query, session.id) if session.branched else iter(())
+        return {MAIN: session.created, **{name: _moment(at) for name, at in found if name != MAIN and _is_name(name)}}
 
     def messages(self, session: ForeignSession, branch: str) -> Iterator[Message]:
         """The messages of a branch, in order."""
@@ -226,6 +226,7 @@ class Foreign:
             " ON m.id = s.message_id AND m.session_id = s.session_id",
             "created": "m.created_at" if "created_at" in columns[messages.lower()] else "NULL",
             "began": "created_at" if "created_at" in known else "NULL",
+            "began_at": "min(s.created_at)" if "created_at" in columns.get(STRUCTURE_TABLE, set()) else "NULL",
         }
 
     def _columns(self, table: str) -> set[str]:

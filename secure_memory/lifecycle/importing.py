@@ -103,7 +103,7 @@ class Importing(Intake):
             return done
 
     def _bring(self, done: Brought) -> None:
-        names = self._database.branches(self._session)
+        names = self._began = self._database.branches(self._session)
         marks = self._wait(lambda opened: self._look(opened, names))
         self._fresh = marks is None
         self._shared = self._database.shared(self._session)

@@ -100,6 +100,7 @@ class Intake(Service):
         self._source = source
         self._key = key
         self._fresh = True  # there is no such session yet
+        self._began: Mapping[str, int | None] = {}  # when each branch began, in microseconds, where that is known
         self._shared: frozenset[int] = frozenset()  # the messages that stand in several branches
         self._known: dict[int, NewItem] = {}  # of these, those that are sealed
 
@@ -154,7 +155,8 @@ class Intake(Service):
             if (row is None) != fresh:
                 raise MovedError
             if row is None:
-                row = self._begin(tx, tenant, keys)
+                times = [new.created for chunk in chunks for new in chunk.items]
+                row = self._begin(tx, tenant, keys, created=self._began.get(MAIN) or min(times))
             for chunk, items in zip(chunks, sealed, strict=True):
                 self._append(tx, tenant, keys, row, chunk, items)
 
@@ -178,7 +180,7 @@ class Intake(Service):
         branch = self._branch(tx, tenant, row, chunk.branch)
         if branch is None:
             branch = branches.next_id(tx.execute)
-            uid = self._insert_branch(tx, row, branch, chunk.branch, tenant, keys)
+            uid = self._insert_branch(tx, row, branch, chunk.branch, tenant, keys, created=self._began.get(chunk.branch))
             spot, begun = Spot(branch, uid.hex(), history.begin(uid)), True
         else:
             mark = _mark(tx, tenant, branch)

@@ -108,10 +108,12 @@ def insert(
     branch: int,
     key_version: int,
     sealed: bytes,
+    created: int | None = None,
 ) -> SessionRow:
-    """Insert a session whose main branch will be `branch`; returns the row."""
+    """Insert a session whose main branch will be `branch`; returns the row. It was `created` now, or before."""
     row_id = execute("SELECT coalesce(max(id), 0) + 1 FROM sessions").fetchone()[0]
-    row = SessionRow(row_id, uid, name, subject, branch, key_version, clock.now(), sealed, b"")
+    began = clock.now() if created is None else created
+    row = SessionRow(row_id, uid, name, subject, branch, key_version, began, sealed, b"")
     row = row._replace(mac=row_mac(ledger_key, tenant, row))
     execute("INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
     return row

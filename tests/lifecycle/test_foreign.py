@@ -86,7 +86,10 @@ def test_the_kinds(chat: Chat) -> None:
     with Foreign(chat.path) as database:
         plain, advanced = database.sessions()
         assert "AdvancedSQLiteSession" == database.kind
-        assert (["main"], ["main", "other way", "third"]) == (database.branches(plain), database.branches(advanced))
+        assert (["main"], ["main", "other way", "third"]) == (
+            list(database.branches(plain)),
+            list(database.branches(advanced)),
+        )
         assert (4, 10 + 6 + 3) == (plain.rows, advanced.rows)
         assert 4 == len(database.shared(advanced))
         assert [] == database.oddities()

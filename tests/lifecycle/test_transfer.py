@@ -123,6 +123,29 @@ def test_times_are_kept(store: SecureStore, chat: Chat) -> None:
     assert ["2024-05-06T07:08:09.000000Z"] * 2 + ["2024-05-07T00:00:00.000000Z"] == times
 
 
+def test_sessions_and_branches_keep_their_age(store: SecureStore, chat: Chat) -> None:
+    """An imported session was created when its row says so, a branch when its first message was put there; retention
+    and lists go by that, and the row is bound like any other."""
+    chat.advanced("a", chat.forked)
+    session_began, branch_began = "2023-01-02 03:04:05", "2023-06-07 08:09:10"
+    chat.sql("UPDATE agent_sessions SET created_at = ?", values=[session_began])
+    chat.sql("UPDATE message_structure SET created_at = ? WHERE branch_id <> 'main'", values=[branch_began])
+    bring(store, chat)
+    assert [clock.parse(session_began)] == [info.created for info in store.sessions(tenant="acme")]
+    with store.session("a", tenant="acme") as session:
+        found = {branch["branch_id"]: branch["created_at"] for branch in session.blocking.list_branches()}
+    assert {branch_began} == {str(when) for name, when in found.items() if name != "main"}
+    store.audit_verify()
+
+
+def test_a_session_without_a_row_is_as_old_as_its_first_item(store: SecureStore, chat: Chat) -> None:
+    """Where the database does not say when a session began, its oldest imported item does."""
+    chat.plain("a", [{"role": "user", "content": str(n)} for n in range(2)])
+    chat.sql("UPDATE agent_messages SET created_at = '2024-05-06 07:08:09'", "DELETE FROM agent_sessions")
+    bring(store, chat)
+    assert [clock.parse("2024-05-06 07:08:09")] == [info.created for info in store.sessions(tenant="acme")]
+
+
 @pytest.mark.parametrize("key", [None, "a plain passphrase"])
 def test_encrypted(store: SecureStore, chat: Chat, key: str | None) -> None:
     """What EncryptedSession encrypted is decrypted with its key, one in base64 or any other text."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +68,17 @@ class Settings:
             start(path, keys=self.key_file, anchor=self.anchor, anchor_required=self.anchor_required) as store,
         ):
             yield store
+
+
+def tags_of(texts: Iterable[str]) -> dict[str, str]:
+    """The tags that were typed as NAME=VALUE. Raises BadUsage."""
+    tags = {}
+    for text in texts:
+        name, found, value = text.partition("=")
+        if not (name and found and value):
+            raise BadUsage(f"{text!r} is no tag", "write its name and its value: --tag record=phi")
+        tags[name] = value
+    return tags
 
 
 def _user() -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from secure_memory import clock
-from secure_memory.cli.options import BadUsage, Group, Settings
+from secure_memory.cli.options import BadUsage, Group, Settings, tags_of
 from secure_memory.cli.output import json_document, note, say, table, visible
 from secure_memory.cli.times import Time, shown
 
@@ -54,7 +54,7 @@ def list_(
       secmem session list --tenant acme --subject ana --since 30d
       secmem session list --tenant acme --tag record=phi --limit 0 --json
     """
-    wanted = dict(map(_tag, tags))
+    wanted = tags_of(tags)
     with settings.opened() as store:
         found = store.sessions(tenant=tenant, subject=subject, tags=wanted, since=since, until=until, limit=limit or None)
     if settings.as_json:
@@ -121,13 +121,6 @@ def _print(settings: Settings, items: Sequence[Mapping[str, Any]]) -> None:
             click.echo(f"  {visible(line, keep=chr(9))}")
     if not items:
         note("this session has no items")
-
-
-def _tag(text: str) -> tuple[str, str]:
-    name, found, value = text.partition("=")
-    if not (name and found and value):
-        raise BadUsage(f"{text!r} is no tag", "write its name and its value: --tag record=phi")
-    return name, value
 
 
 def _tags_of(info: Any) -> str | None:

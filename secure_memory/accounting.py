@@ -26,8 +26,8 @@ from secure_memory.vault import branches, usage
 from secure_memory.vault.branches import BranchRow
 from secure_memory.vault.commits import Operation
 from secure_memory.vault.sessions import SessionRow
+from secure_memory.vault.transaction import Transaction
 from secure_memory.vault.usage import Owner, Spent, UsageRow
-from secure_memory.vault.vault import Transaction
 
 
 class Run:
@@ -203,7 +203,9 @@ class Accounting(Branching):
             tx.record({"items": 0, "detail": {"list": "usage"}}, session=row.id)
             return [TurnSpent(branch_, turn, spent) for (branch_, turn), spent in sorted(found.items(), key=lambda e: e[0])]
 
-        return Operation(run, lambda found: found, False, self._door.fields("session.read", opened, asker))
+        return Operation(
+            run, lambda found: found, opened.policy.durable_reads, self._door.fields("session.read", opened, asker)
+        )
 
     def _wanted(
         self, tx: Transaction, tenant: Tenant, row: SessionRow, name: str | None, current: int | None, every: bool

@@ -22,7 +22,7 @@ from secure_memory.vault.branches import MAIN, BranchRow
 from secure_memory.vault.commits import Operation
 from secure_memory.vault.history import ItemRow
 from secure_memory.vault.sessions import SessionRow
-from secure_memory.vault.vault import Transaction
+from secure_memory.vault.transaction import Transaction
 
 
 class BranchInfo(NamedTuple):
@@ -105,7 +105,7 @@ class Branching(Conversation):
             items = sdk_items.load_all(texts)
             return [Placed(row.turn, row.created, item) for row, item in zip(rows, items, strict=True)]
 
-        return Operation(run, finish, False, self._door.fields("session.read", opened, asker))
+        return Operation(run, finish, opened.policy.durable_reads, self._door.fields("session.read", opened, asker))
 
     def _fork(self, opened: Opened, turn: int, name: str | None, asker: Asker) -> Operation[Any, str]:
         tenant, keys, current = opened.tenant, opened.keys, self._current
@@ -153,7 +153,7 @@ class Branching(Conversation):
             found = self._named(tx, opened.tenant, row, name)
             if found.id == self._current and not force:
                 raise ValueError(f"branch {name!r} is the current one: use force=True or switch to another first")
-            self._delete_branch(tx, opened.tenant, row, self._spot(tx, row, found.id))
+            self._delete_branch(tx, opened, row, self._spot(tx, row, found.id))
             return found.id
 
         def finish(branch: int) -> None:
@@ -175,8 +175,8 @@ class Branching(Conversation):
             for one in branches.of_session(tx.execute, row.id):
                 branches.check(opened.tenant.keys.ledger, row.uid, one)
                 spot = self._spot(tx, row, one.id)
-                if spot.id != one.id or one.name == branches.state_mac(opened.tenant.keys, row.uid):
-                    continue  # it is gone, or keeps a paused run
+                if spot.id != one.id or one.name in branches.hidden(opened.tenant.keys, row.uid):
+                    continue  # it is gone, or no part of the conversation
                 items, turns = spot.head.position - spot.head.base_position, spot.head.turn - spot.head.base_turn
                 if items or one.id != row.branch:
                     name = branches.open_name(keys.subject_key, one)
@@ -184,7 +184,9 @@ class Branching(Conversation):
             tx.record({"items": 0, "detail": {"list": "branches"}}, session=row.id)
             return found
 
-        return Operation(run, lambda found: found, False, self._door.fields("session.read", opened, asker))
+        return Operation(
+            run, lambda found: found, opened.policy.durable_reads, self._door.fields("session.read", opened, asker)
+        )
 
     def _rewind(self, opened: Opened, turn: int, asker: Asker) -> Operation[Any, int]:
         current = self._current
@@ -194,6 +196,7 @@ class Branching(Conversation):
             if row is None:
                 raise ValueError(f"turn {turn} does not exist: the session has no items")
             spot = self._spot(tx, row, current)
+            self._withhold(tx, opened, row, spot, doomed=lambda item: item.turn > turn)
             head, count = history.rewind(tx, spot.id, spot.head, turn)
             moved = spot._replace(head=head)
             self._record_write(tx, row, moved, count, detail={"rewind_to_turn": turn})

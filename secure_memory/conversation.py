@@ -10,14 +10,15 @@ from secure_memory import items as sdk_items
 from secure_memory.actor import Actor
 from secure_memory.items import Item
 from secure_memory.ledger.entry import BranchHead
-from secure_memory.service import Service, Spot
+from secure_memory.service import Spot
 from secure_memory.tenancy import Asker, Opened, Tenant, Tenants
 from secure_memory.vault import branches, history, usage
 from secure_memory.vault.commits import NotNow, Operation
 from secure_memory.vault.history import ItemRow
 from secure_memory.vault.prefix import Prefix
 from secure_memory.vault.sessions import SessionRow
-from secure_memory.vault.vault import Transaction
+from secure_memory.vault.transaction import Transaction
+from secure_memory.withholding import Withholding
 
 Also = Callable[[Transaction, Tenant, SessionRow, Spot], None]
 """What is done in the transaction of an append, after it; the spot has the new head."""
@@ -46,7 +47,7 @@ class Tail(NamedTuple):
     head: BranchHead
 
 
-class Conversation(Service):
+class Conversation(Withholding):
     """One session of one tenant, as a conversation."""
 
     def __init__(
@@ -119,7 +120,7 @@ class Conversation(Service):
                 self._prefix.extend(found.after, found.link, texts, [row.link for row in found.rows])
             return found.texts + texts
 
-        return Operation(run, finish, False, self._door.fields(action, opened, asker))
+        return Operation(run, finish, opened.policy.durable_reads, self._door.fields(action, opened, asker))
 
     def _fetch(self, tx: Transaction, spot: Spot, limit: int | None, prefix: Prefix | None) -> tuple[Fetched, int]:
         """The newest `limit` items of a branch, as far as they are not remembered; and how many they are."""
@@ -183,7 +184,7 @@ class Conversation(Service):
             items = sdk_items.load_all(history.unsealed(found.rows, keys.key.aead, tenant.keys.uid, keys.uid))
             return Tail(items, found.after == found.head.base_position, found.branch, found.head)
 
-        return Operation(run, finish, False, self._door.fields("session.read", opened, asker))
+        return Operation(run, finish, opened.policy.durable_reads, self._door.fields("session.read", opened, asker))
 
     def _replace(
         self, opened: Opened, new: Sequence[Item], texts: list[bytes], asker: Asker, tail: Tail | None, start: int
@@ -202,6 +203,7 @@ class Conversation(Service):
                 tx.record({"items": 0, "detail": detail}, session=row.id)
                 return None
             after = spot.head.base_position if tail is None else tail.head.position - len(tail.items) + start
+            self._withhold(tx, opened, row, spot, after=after, doomed=_every)
             cut, count = history.cut(tx, spot.id, spot.head, after)
             if count:
                 moved = spot._replace(head=cut)
@@ -233,6 +235,7 @@ class Conversation(Service):
             if spot.head.position == spot.head.base_position:
                 tx.record({"items": 0}, session=row.id)
                 return None
+            self._withhold(tx, opened, row, spot, after=spot.head.position - 1, doomed=_every)
             head, item = history.pop(tx, spot.id, spot.head)
             # Opened before it is gone: what does not open is not popped.
             (text,) = history.unsealed([item], keys.key.aead, tenant.keys.uid, keys.uid)
@@ -249,11 +252,13 @@ class Conversation(Service):
             if row is None:
                 self._record_unknown(tx, opened)
                 return
+            withheld = branches.withheld_mac(opened.tenant.keys, row.uid)
             for other in branches.of_session(tx.execute, row.id):
                 spot = self._spot(tx, row, other.id)
-                if spot.id == other.id != row.branch:
-                    self._delete_branch(tx, opened.tenant, row, spot)
+                if spot.id == other.id != row.branch and other.name != withheld:
+                    self._delete_branch(tx, opened, row, spot)
             spot = self._spot(tx, row, None)
+            self._withhold(tx, opened, row, spot, doomed=_every)
             head, count = history.clear(tx, spot.id, spot.head)
             moved = spot._replace(head=head)
             self._record_write(tx, row, moved, count)
@@ -264,15 +269,20 @@ class Conversation(Service):
 
         return Operation(run, finish, True, self._door.fields("session.clear", opened, asker))
 
-    def _delete_branch(self, tx: Transaction, tenant: Tenant, row: SessionRow, spot: Spot) -> int:
+    def _delete_branch(self, tx: Transaction, opened: Opened, row: SessionRow, spot: Spot) -> int:
         """Delete a branch and its items; returns how many there were. Its row stays, so that its name is not used again."""
+        self._withhold(tx, opened, row, spot, doomed=_every)
         head, count = history.clear(tx, spot.id, spot.head)
         moved = spot._replace(head=head)
         self._record_write(tx, row, moved, count, detail={"deleted": True})
-        self._pop_usage(tx, tenant, row, moved)
+        self._pop_usage(tx, opened.tenant, row, moved)
         return count
 
     def _pop_usage(self, tx: Transaction, tenant: Tenant, row: SessionRow, spot: Spot) -> None:
         """Flag what was spent in the turns that the branch has no longer: it stays spent, and no later turn's."""
         owner = usage.Owner(row.id, row.uid, spot.id, bytes.fromhex(spot.uid))
         usage.pop(tx.execute, tenant.keys.ledger, owner, spot.head)
+
+
+def _every(_: ItemRow) -> bool:
+    return True

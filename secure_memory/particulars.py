@@ -27,7 +27,7 @@ from secure_memory.vault.commits import Operation
 from secure_memory.vault.history import ItemRow
 from secure_memory.vault.seal import Place
 from secure_memory.vault.sessions import Names, SessionRow
-from secure_memory.vault.vault import Transaction
+from secure_memory.vault.transaction import Transaction
 
 
 class Particulars(Accounting):
@@ -70,7 +70,9 @@ class Particulars(Accounting):
             tx.record({"items": 0, "detail": {"list": "particulars"}}, session=row.id)
             return sessions.open_names(opened.keys.subject_key, opened.tenant.keys.uid, row)
 
-        return Operation(run, lambda names: names, False, self._door.fields("session.read", opened, asker))
+        return Operation(
+            run, lambda names: names, opened.policy.durable_reads, self._door.fields("session.read", opened, asker)
+        )
 
     def _change(self, opened: Opened, change: Callable[[Names], Names], action: str, asker: Asker) -> Operation[Any, None]:
         tenant, keys = opened.tenant.keys, opened.keys

@@ -25,7 +25,7 @@ from secure_memory.vault.branches import BranchRow
 from secure_memory.vault.commits import Operation
 from secure_memory.vault.history import ItemRow
 from secure_memory.vault.sessions import SessionRow
-from secure_memory.vault.vault import Transaction
+from secure_memory.vault.transaction import Transaction
 
 _DETAIL = {"run_state": True}
 
@@ -56,12 +56,12 @@ class Pausing(Particulars):
             if row is None or keys is None:
                 self._record_unknown(tx, opened)
                 return
-            place = self._place(tx, tenant, row)
-            if place is not None:
-                spot = self._spot_of(tx, row, place)
+            mac = branches.state_mac(tenant.keys, row.uid)
+            spot = self._hidden(tx, tenant, row, mac)
+            if spot is not None:
                 head, _ = history.clear(tx, spot.id, spot.head)
             elif sealed:
-                spot = self._new_place(tx, tenant, row, keys)
+                spot = self._hide(tx, tenant, row, keys, mac)
                 head = spot.head
             else:
                 tx.record({"items": 0, "detail": _DETAIL}, session=row.id)
@@ -79,11 +79,10 @@ class Pausing(Particulars):
             if row is None:
                 self._record_unknown(tx, opened)
                 return None
-            place = self._place(tx, tenant, row)
-            if place is None:
+            spot = self._hidden(tx, tenant, row, branches.state_mac(tenant.keys, row.uid))
+            if spot is None:
                 tx.record({"items": 0, "detail": _DETAIL}, session=row.id)
                 return None
-            spot = self._spot_of(tx, row, place)
             link, rows = history.fetch(tx, spot.id, spot.head, spot.head.base_position)
             tx.record({"items": len(rows), "detail": _DETAIL}, session=row.id)
             return spot.id, spot.head, link, rows
@@ -96,25 +95,4 @@ class Pausing(Particulars):
             texts = history.unsealed(rows, keys.key.aead, tenant.keys.uid, keys.uid)
             return texts[-1] if texts else None
 
-        return Operation(run, finish, False, self._door.fields("session.read", opened, asker))
-
-    def _place(self, tx: Transaction, tenant: Tenant, row: SessionRow) -> BranchRow | None:
-        """The branch that keeps the session's state; None where it never had one."""
-        found = branches.find(tx.execute, row.id, branches.state_mac(tenant.keys, row.uid))
-        if found is not None:
-            branches.check(tenant.keys.ledger, row.uid, found)
-        return found
-
-    def _spot_of(self, tx: Transaction, row: SessionRow, place: BranchRow) -> Spot:
-        """Where the state is. A session that was cleared has deleted the branch: writing to it brings it back, empty."""
-        known = tx.head(place.id)
-        if known.session != row.uid.hex():
-            raise TamperedError(f"tenant {self.tenant!r}: a branch belongs to another session", hint=VERIFY_HINT)
-        return Spot(place.id, known.branch, known.head)
-
-    def _new_place(self, tx: Transaction, tenant: Tenant, row: SessionRow, keys: SessionKeys) -> Spot:
-        uid, branch = os.urandom(16), branches.next_id(tx.execute)
-        mac, sealed = branches.state_mac(tenant.keys, row.uid), branches.seal_name(keys.subject_key, uid, "")
-        made = BranchRow(branch, row.id, uid, mac, sealed, clock.now(), b"")
-        branches.insert(tx.execute, tenant.keys.ledger, row, made)
-        return Spot(branch, uid.hex(), history.begin(uid))
+        return Operation(run, finish, opened.policy.durable_reads, self._door.fields("session.read", opened, asker))

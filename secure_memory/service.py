@@ -24,6 +24,7 @@ from secure_memory import clock
 from secure_memory import items as sdk_items
 from secure_memory.actor import Actor, program, resolve
 from secure_memory.errors import AccessDeniedError, KeyDestroyedError, TamperedError
+from secure_memory.inforce import StalePolicyError, govern
 from secure_memory.keys.opened import SessionKeys
 from secure_memory.ledger.entry import BranchHead
 from secure_memory.ledger.ledger import VERIFY_HINT
@@ -34,7 +35,8 @@ from secure_memory.vault.commits import Operation, perform, perform_blocking
 from secure_memory.vault.history import NewItem
 from secure_memory.vault.seal import Place
 from secure_memory.vault.sessions import Names, SessionRow
-from secure_memory.vault.vault import Transaction, Vault
+from secure_memory.vault.transaction import Transaction
+from secure_memory.vault.vault import Vault
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -97,6 +99,8 @@ class Service:
         """Authorise, and the session's row; None where there is no such session."""
         if asker.actor is None and self._require_actor:
             raise nobody_asks(f"tenant {self.tenant!r}", action)
+        govern(tx, opened.policy)
+        opened.policy.authorise(asker.actor, action, f"tenant {self.tenant!r}")
         return self._known_row(tx, opened)
 
     def _record_unknown(self, tx: Transaction, opened: Opened) -> None:
@@ -215,6 +219,10 @@ class Service:
         while True:
             try:
                 return await self._run(opened.tenant.vault, build(opened), here=here)
+            except StalePolicyError as stale:
+                await self._aside(self._door.reload_policy, stale.number)
+                opened = await self._aside(self._door.resolve, create)
+                continue
             except StaleError as stale:
                 if stale.version <= version:  # it was resolved for this version, and in vain
                     raise

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from secure_memory import directory, fork
+from secure_memory import directory, fork, inforce
 from secure_memory.actor import Actor, program, resolve
 from secure_memory.directory import Manifest
 from secure_memory.errors import ConfigurationError, RollbackError, SecureMemoryError, StorageError
+from secure_memory.inforce import InForce, StalePolicyError, govern
 from secure_memory.keys.database import SCHEMA, Driver
 from secure_memory.keys.key import Key
 from secure_memory.keys.keyring import Keyring
@@ -19,11 +20,16 @@ from secure_memory.keys.opened import TenantKeys
 from secure_memory.keys.provider import KeyProvider
 from secure_memory.ledger.anchor import Anchor
 from secure_memory.log import get_logger
+from secure_memory.policy.model import ACTIONS
 from secure_memory.tenancy import Tenant
 from secure_memory.vault import sqlcipher
 from secure_memory.vault.anchoring import Identity
 from secure_memory.vault.commits import Operation, perform_blocking
+from secure_memory.vault.copying import copy_keys
+from secure_memory.vault.transaction import Transaction
 from secure_memory.vault.vault import Vault
+
+T = TypeVar("T")
 
 SYSTEM_TENANT = "(system)"
 """The system vault's place in the keyring: no tenant's name may begin like it."""
@@ -53,6 +59,7 @@ class SharedStore:
         self._opened_by = os.getpid()
         self._tenants: dict[str, Tenant] = {}
         self._making = threading.RLock()  # held while a tenant is made or opened
+        self._policy: InForce | None = None
         fork.renew(self)
         self.keyring = Keyring(_keys_driver(None if path is None else path / directory.KEYS), root, manifest.uid)
 
@@ -110,7 +117,37 @@ class SharedStore:
             if (known := self.known_tenant(SYSTEM_TENANT)) is not None:
                 return known
             keys = self.keyring.create_tenant(SYSTEM_TENANT)
+            if keys.state == "creating":
+                self._policy = inforce.first()
             return self._opened(keys, {**asking(None), "action": "store.create"})
+
+    # ---- the policy ---------------------------------------------------------------------------------------------
+
+    @property
+    def policy(self) -> InForce:
+        """The policy in force, as far as this process knows. Raises TamperedError."""
+        if self._policy is None:
+            found = inforce.of_system(self.system.vault.database.control)
+            self._policy = self._policy or found or inforce.first()
+        return self._policy
+
+    def reload_policy(self, number: int) -> None:
+        """Look which policy is in force, which has this number or a later one. Blocks for disk.
+
+        Raises RollbackError where the system vault knows no such policy, TamperedError.
+        """
+        control = perform_blocking(
+            self.system.vault, Operation(lambda tx: tx.control, lambda found: found, False, {"action": "policy.apply"})
+        )
+        found = inforce.of_system(control)
+        if found is None or found.number < number:
+            raise RollbackError(
+                "a vault is governed by a policy that the system vault does not know",
+                hint="is system.db an older copy than the vaults? restore its newest backup",
+            )
+        self._policy = found
+
+    # ---- vaults -------------------------------------------------------------------------------------------------
 
     def _opened(self, keys: TenantKeys, first_entry: Mapping[str, Any]) -> Tenant:
         vault = Vault(
@@ -122,7 +159,7 @@ class SharedStore:
         )
         try:
             if keys.state == "creating":
-                vault.database.create(first_entry)
+                vault.database.create(first_entry, self.policy.control(whole=keys.name == SYSTEM_TENANT))
                 self.keyring.activate_tenant(keys.uid)
             else:
                 with vault.database.lock:
@@ -130,7 +167,7 @@ class SharedStore:
         except BaseException:
             vault.close()
             raise
-        tenant = self._tenants[keys.name] = Tenant(keys, vault)  # known only now that it is made and open
+        tenant = self._tenants[keys.name] = Tenant(keys, vault, self)  # known only now that it is made and open
         return tenant
 
     def _vault_path(self, keys: TenantKeys) -> Path | None:
@@ -177,9 +214,28 @@ class SharedStore:
 
 
 def record(tenant: Tenant, fields: Mapping[str, Any], actor: Actor | None) -> None:
-    """Append an entry to the tenant's own ledger, and wait until it is on disk."""
-    asked = {**asking(actor), "action": fields["action"]}
-    perform_blocking(tenant.vault, Operation(lambda tx: tx.record(fields), lambda _: None, True, asked))
+    """Append an entry to the tenant's own ledger, if the actor may, and wait until it is on disk. Raises AccessDeniedError."""
+    transact(tenant, lambda tx: tx.record(fields), fields["action"], actor)
+
+
+def transact(tenant: Tenant, work: Callable[[Transaction], T], action: str, actor: Actor | None) -> T:
+    """What `work` returns in a transaction of the tenant's vault, governed by the policy in force and allowed by it; it is on
+    disk then. Waits. Raises AccessDeniedError, and what `work` raises."""
+    who = resolve(None, None, actor)
+    while True:
+        policy = tenant.store.policy
+
+        def run(tx: Transaction, policy: InForce = policy) -> T:
+            govern(tx, policy)
+            if action in ACTIONS:  # opening and closing are nobody's to forbid
+                policy.authorise(who, action, f"tenant {tenant.keys.name!r}")
+            return work(tx)
+
+        try:
+            asked = {**asking(who), "action": action}
+            return perform_blocking(tenant.vault, Operation(run, lambda done: done, True, asked))
+        except StalePolicyError as stale:
+            tenant.store.reload_policy(stale.number)
 
 
 def asking(actor: Actor | None) -> dict[str, Any]:
@@ -219,4 +275,6 @@ def _keys_driver(path: Path | None) -> Driver:
             raise StorageError("keys.db vanished while it was open", hint="restore it from its newest backup")
         sqlcipher.begin(connection)
 
-    return Driver(connect_for, begin, sqlcipher.check_pages, sqlcipher.translate, sqlcipher.DriverError, path is None)
+    return Driver(
+        connect_for, begin, sqlcipher.check_pages, copy_keys, sqlcipher.translate, sqlcipher.DriverError, path is None
+    )

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hmac
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from secure_memory.actor import Actor, program
 from secure_memory.errors import ConfigurationError, KeyDestroyedError, KeyNotFoundError
+from secure_memory.inforce import InForce
 from secure_memory.keys.keyring import Keyring
 from secure_memory.keys.opened import SessionKeys, TenantKeys
 from secure_memory.vault.vault import Vault
@@ -20,10 +21,11 @@ from secure_memory.vault.vault import Vault
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """A tenant, open: its keys and its vault."""
+    """A tenant, open: its keys and its vault, and the store that it is in."""
 
     keys: TenantKeys
     vault: Vault
+    store: Tenants
 
 
 class Tenants(Protocol):
@@ -32,6 +34,15 @@ class Tenants(Protocol):
     @property
     def keyring(self) -> Keyring:
         """The store's keys."""
+        ...
+
+    @property
+    def policy(self) -> InForce:
+        """The policy in force, as far as this process knows."""
+        ...
+
+    def reload_policy(self, number: int) -> None:
+        """Look which policy is in force: it has this number or a later one. Blocks for disk. Raises RollbackError."""
         ...
 
     def known_tenant(self, name: str) -> Tenant | None:
@@ -53,11 +64,12 @@ class Asker:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What an operation is built with: the tenant, the session's keys (None where there is no such session yet), and
-    whether those were made just now, so that a missing row is no surprise."""
+    """What an operation is built with: the tenant, the session's keys (None where there is no such session yet), the policy
+    in force, and whether the keys were made just now, so that a missing row is no surprise."""
 
     tenant: Tenant
     keys: SessionKeys | None
+    policy: InForce
     made: bool = False
 
 
@@ -107,7 +119,9 @@ class Door:
             if keys is None:
                 return None
             self._check_subject(tenant, keys)
-            self._opened = Opened(tenant, keys)
+            self._opened = Opened(tenant, keys, self._store.policy)
+        elif self._opened.policy is not self._store.policy:
+            self._opened = replace(self._opened, policy=self._store.policy)
         return self._opened
 
     def resolve(self, create: bool, version: int | None = None) -> Opened:
@@ -120,7 +134,7 @@ class Door:
             keys, made = self._store.keyring.create_session(tenant.keys, name, subject)
         if keys is not None:
             self._check_subject(tenant, keys)
-        return Opened(tenant, keys, made)
+        return Opened(tenant, keys, self._store.policy, made)
 
     def resolve_anew(self, version: int) -> Opened:
         """As `resolve`, when the vault knew a session whose keys we did not: they have this version."""
@@ -129,6 +143,10 @@ class Door:
             return self.resolve(False, version)
         except KeyDestroyedError:  # it may have been resealed once more since the row was read
             return self.resolve(create=False)
+
+    def reload_policy(self, number: int) -> None:
+        """As `Tenants.reload_policy`."""
+        self._store.reload_policy(number)
 
     def prepare(self, subject: str) -> SessionKeys:
         """New keys for the session, below that subject's: see `Keyring.prepare_session`. Blocks for disk.

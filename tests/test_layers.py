@@ -21,9 +21,11 @@ COMMON = {"errors", "actor", "clock", "items", "log", "fork"}
 
 # What a room may import besides itself: everything below it.
 VAULT = COMMON | {"ledger", "keys.key"}  # of keys the values only, Key and context(): no provider, no keyring
-TENANCY = COMMON | {"vault", "ledger", "redaction", "policy", "keys"}
+INFORCE = COMMON | {"vault", "ledger", "redaction", "policy", "keys"}
+TENANCY = INFORCE | {"inforce"}
 SERVICE = TENANCY | {"tenancy"}
-CONVERSATION = SERVICE | {"service"}
+WITHHOLDING = SERVICE | {"service"}
+CONVERSATION = WITHHOLDING | {"withholding"}
 BRANCHING = CONVERSATION | {"conversation"}
 DIRECTORY = COMMON | {"vault", "keys"}  # the store's directory and its store.json
 ACCOUNTING = BRANCHING | {"branching"}
@@ -42,8 +44,10 @@ ROOMS: dict[str, set[str]] = {
     **dict.fromkeys(COMMON, COMMON),
     **dict.fromkeys(("ledger", "keys", "redaction", "policy"), COMMON),
     "vault": VAULT,
+    "inforce": INFORCE,
     "tenancy": TENANCY,
     "service": SERVICE,
+    "withholding": WITHHOLDING,
     "conversation": CONVERSATION,
     "branching": BRANCHING,
     "accounting": ACCOUNTING,

@@ -30,7 +30,7 @@ from secure_memory.tenancy import Asker, Opened, Tenant
 from secure_memory.vault import branches, history, sessions
 from secure_memory.vault.commits import Operation
 from secure_memory.vault.sessions import Names
-from secure_memory.vault.vault import Transaction
+from secure_memory.vault.transaction import Transaction
 
 Progress = Callable[[int, int], None]
 """Called now and then with the sessions that were written, and how many there are."""
@@ -77,8 +77,8 @@ class Exporting(Conversation):
             for one in branches.of_session(tx.execute, row.id):
                 branches.check(tenant.keys.ledger, row.uid, one)
                 spot = self._spot(tx, row, one.id)
-                # Else it was deleted, or keeps a paused run, which is no part of the conversation.
-                if spot.id == one.id and one.name != branches.state_mac(tenant.keys, row.uid):
+                # Else it was deleted, or is no part of the conversation.
+                if spot.id == one.id and one.name not in branches.hidden(tenant.keys, row.uid):
                     found.append((branches.open_name(keys.subject_key, one), self._fetch(tx, spot, None, None)))
             count = sum(items for _, (_, items) in found)
             tx.record({"items": count, "detail": {"export": True, "branches": len(found)}}, session=row.id)

@@ -29,8 +29,8 @@ from secure_memory.vault.commits import Operation
 from secure_memory.vault.history import NewItem
 from secure_memory.vault.seal import Place
 from secure_memory.vault.sessions import SessionRow
+from secure_memory.vault.transaction import Transaction
 from secure_memory.vault.usage import Owner
-from secure_memory.vault.vault import Transaction
 
 T = TypeVar("T")
 

@@ -16,8 +16,8 @@ from secure_memory.keys.key import context
 from secure_memory.ledger.entry import BranchHead
 from secure_memory.tenancy import Tenant
 from secure_memory.vault import usage
+from secure_memory.vault.transaction import Transaction
 from secure_memory.vault.usage import MAX_TOKENS, Details, Owner, Spent, UsageRow
-from secure_memory.vault.vault import Transaction
 
 
 class TurnUsage(NamedTuple):

@@ -55,6 +55,7 @@ class Duration:
         return min(_add_months(us, self.months, zone) + self.us, _LATEST_US)
 
 
+@lru_cache(maxsize=1024)
 def parse(text: str) -> Duration:
     """The duration that a text is. Raises ValueError, which says what one looks like."""
     if weeks := _WEEKS.fullmatch(text):

@@ -139,6 +139,7 @@ class Redaction(Model):
     rules: tuple[RedactionRule, ...] = Field(default=(), strict=False)
     patterns: tuple[Pattern, ...] = Field(default=(), strict=False)
     allow: tuple[Text, ...] = Field(default=(), strict=False)
+    weakens: bool = False
 
 
 # ---- retention ------------------------------------------------------------------------------------------------------

@@ -60,6 +60,16 @@ def state_mac(names: Naming, session: bytes) -> bytes:
     return names.name_mac(f"run state of {session.hex()}", "")
 
 
+def withheld_mac(names: Naming, session: bytes) -> bytes:
+    """What the branch is found by that has what is withheld of a session: a name that no branch can be given."""
+    return names.name_mac(f"withheld of {session.hex()}", "")
+
+
+def hidden(names: Naming, session: bytes) -> tuple[bytes, bytes]:
+    """What the branches of a session are found by that are no part of its conversation."""
+    return state_mac(names, session), withheld_mac(names, session)
+
+
 def next_id(execute: Callable[..., Any]) -> int:
     """The id of the next branch of the vault."""
     found: int = execute("SELECT coalesce(max(id), 0) + 1 FROM branches").fetchone()[0]

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from secure_memory import fork
 
 if TYPE_CHECKING:
-    from secure_memory.vault.vault import Transaction
+    from secure_memory.vault.transaction import Transaction
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -12,18 +12,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from secure_memory import fork
 from secure_memory.errors import IntegrityError, RollbackError, StorageError, TamperedError
-from secure_memory.keys.key import Key, context
+from secure_memory.keys.key import Key
 from secure_memory.ledger.anchor import Anchor
 from secure_memory.ledger.ledger import VERIFY_HINT, Ledger, Tail
+from secure_memory.ledger.merkle import Head
 from secure_memory.log import get_logger
-from secure_memory.vault import open_ones, sqlcipher
+from secure_memory.vault import copying, open_ones, sqlcipher
 from secure_memory.vault.anchoring import Anchored, Identity
+from secure_memory.vault.control import UNKNOWN, Control
 
 _forked_amid_scans: set[Path] = set()
 """Vaults that this process must not open: it inherited a connection to them, whose locks SQLite takes for its own."""
@@ -40,7 +41,7 @@ class Database(Anchored):
         super().__init__(identity, anchor, anchor_required=anchor_required)
         self.ledger = Ledger(ledger_key.bytes, identity.tenant)
         self.ledger_key = ledger_key
-        self.control = ""
+        self.control = UNKNOWN
         self.connection: Any = None
         self.synchronous = "FULL"
         self.lock = threading.Lock()
@@ -75,13 +76,14 @@ class Database(Anchored):
             self.synchronous = "FULL"
             sqlcipher.begin(connection)
             try:
+                self.control = UNKNOWN  # nothing that was known before saves the check
                 self.tail = self.ledger.catch_up(connection.execute, self.tail)
-                self._check_control(connection)
+                self.control = self._checked_control(connection.execute, self.tail)
                 gap = self.check_anchor(state, connection.execute)
                 if gap is not None:
                     self.gap = gap
                     fields = {"action": "audit.gap", "actor": "secure-memory", "outcome": "ok", "detail": {"why": gap}}
-                    fields["control"] = self.control
+                    fields["control"] = self.control.digest
                     self.tail = self.ledger.append(connection.execute, self.tail, fields)
                 connection.execute("COMMIT")
             finally:
@@ -120,18 +122,29 @@ class Database(Anchored):
             hint="treat it as an incident; restore it from a backup: it is never silently made anew",
         )
 
-    def _check_control(self, connection: Any) -> None:
-        """Take the control state, and check that it is this vault's and what the newest entry says of it."""
-        rows = connection.execute("SELECT name, value FROM control ORDER BY name").fetchall()
-        self.control = control_digest(rows)
-        if dict(rows).get("vault") != self.identity.vault or dict(rows).get("tenant") != self.identity.tenant:
-            raise TamperedError(f"{self.where()}: this is another vault than its name says", hint=VERIFY_HINT)
-        newest = next(self.ledger.entries(connection.execute, self.tail.size - 1), None)
-        if newest is None or newest.control != self.control:
-            raise TamperedError(f"{self.where()}: the vault's control state was edited", hint=VERIFY_HINT)
+    def catch_up(self, execute: Callable[..., Any]) -> tuple[Tail, Control]:
+        """The ledger's end and the control state inside a transaction, as they are now: another process may have written.
 
-    def create(self, fields: Mapping[str, Any]) -> None:
-        """Make the vault, with its first entry. Begun by two processes, or begun again after a crash, it is made once."""
+        Raises RollbackError, TamperedError.
+        """
+        tail = self.ledger.catch_up(execute, self.tail)
+        return tail, self.control if tail is self.tail else self._checked_control(execute, tail)
+
+    def _checked_control(self, execute: Callable[..., Any], tail: Tail) -> Control:
+        """The control state: this vault's, and what the newest entry says of it. Raises TamperedError."""
+        control = Control.read(execute)
+        if control.digest == self.control.digest:
+            return self.control
+        if (control.rows.get("vault"), control.rows.get("tenant")) != (self.identity.vault, self.identity.tenant):
+            raise TamperedError(f"{self.where()}: this is another vault than its name says", hint=VERIFY_HINT)
+        newest = next(self.ledger.entries(execute, tail.size - 1), None)
+        if newest is None or newest.control != control.digest:
+            raise TamperedError(f"{self.where()}: the vault's control state was edited", hint=VERIFY_HINT)
+        return control
+
+    def create(self, fields: Mapping[str, Any], control: Mapping[str, bytes] | None = None) -> None:
+        """Make the vault, with its first entry and what `control` adds to its control state. Begun by two processes, or begun
+        again after a crash, it is made once."""
         with self.lock:
             if self.connection is not None:
                 return
@@ -141,13 +154,12 @@ class Database(Anchored):
                 sqlcipher.begin(connection)
                 self.tail = self.ledger.catch_up(connection.execute, Tail())
                 if self.tail.size == 0:
-                    rows = [("tenant", self.identity.tenant), ("vault", self.identity.vault)]
-                    for row in rows:
+                    rows = {"tenant": self.identity.tenant, "vault": self.identity.vault, **(control or {})}
+                    for row in rows.items():
                         connection.execute("INSERT INTO control VALUES (?, ?)", row)
-                    self.control = control_digest(rows)
-                    entry = {"outcome": "ok", "control": self.control, **fields}
+                    entry = {"outcome": "ok", "control": Control.of(rows).digest, **fields}
                     self.tail = self.ledger.append(connection.execute, self.tail, entry)
-                self._check_control(connection)
+                self.control = self._checked_control(connection.execute, self.tail)
                 connection.execute("COMMIT")
             except BaseException as error:
                 connection.close()
@@ -183,17 +195,34 @@ class Database(Anchored):
 
         A vault in memory has one connection only, which is held. Raises as opening does.
         """
+        with self._beside() as connection:
+            yield connection.execute
+
+    def copy_to(self, path: Path, progress: copying.Progress | None = None) -> Head:
+        """Copy the vault as it is now to a new file, under the same key; returns the head of the ledger in it.
+
+        Others go on writing meanwhile. Raises as opening does, DiskFullError, and TamperedError for a damaged page.
+        """
+        with self._beside() as connection:
+            tail = self.ledger.catch_up(connection.execute, self.tail)
+            target = sqlcipher.connect(path, self._key.bytes + self.identity.vault, create=True)
+            copying.copy(connection, target, progress)
+        return Head(tail.size, tail.root)
+
+    @contextmanager
+    def _beside(self) -> Iterator[Any]:
+        """A connection of its own in a read transaction; the only one, held, where the vault is in memory."""
         with self.lock:
             connection = self.open()
             if self.identity.path is None:
-                yield connection.execute
+                yield connection
                 return
             beside = sqlcipher.connect(self.identity.path, self._key.bytes + self.identity.vault)
             self._scans += 1
         try:
             beside.execute("PRAGMA query_only = ON")
             beside.execute("BEGIN")
-            yield beside.execute
+            yield beside
         except sqlcipher.DriverError as error:
             raise sqlcipher.translate(error, self.where()) from None
         finally:
@@ -235,8 +264,3 @@ class Database(Anchored):
             _forked_amid_scans.add(self.identity.path)
         if self.anchor is not None:
             self.anchor.after_fork()
-
-
-def control_digest(rows: list[tuple[str, bytes]]) -> str:
-    """The digest of the control state (16 bytes, hex) that each entry carries."""
-    return sha256(context("secmem/control/v1", *(part for row in rows for part in row))).digest()[:16].hex()

@@ -23,7 +23,7 @@ from secure_memory.ledger.entry import BranchHead
 from secure_memory.ledger.ledger import VERIFY_HINT
 from secure_memory.vault import chain, sqlcipher
 from secure_memory.vault.seal import Place, unseal
-from secure_memory.vault.vault import Transaction
+from secure_memory.vault.transaction import Transaction
 
 SPAN = 2**31
 """Positions that a branch has."""
@@ -187,6 +187,21 @@ def fork(
             copied = row._replace(id=branch * SPAN + position, link=link)
             tx.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", copied)
     return BranchHead(position, turn, link, 0, min(head.base_turn, before_turn), new.link), position
+
+
+def adopt(tx: Transaction, branch: int, head: BranchHead, items: Sequence[ItemRow]) -> tuple[BranchHead, int]:
+    """Copy proven items of another branch of the session behind `head`, sealed bytes included; returns the new head, and how
+    many were not there already."""
+    first = branch * SPAN
+    there = {uid for (uid,) in tx.execute("SELECT uid FROM items WHERE id >= ? AND id < ?", (first, first + SPAN))}
+    position, turn, link = head.position, head.turn, head.link
+    for row in items:
+        if row.uid not in there:
+            position, turn = position + 1, max(turn, row.turn)
+            link = chain.follow(link, position, turn, row.uid)
+            copied = row._replace(id=first + position, turn=turn, link=link)
+            tx.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", copied)
+    return replace(head, position=position, turn=turn, link=link), position - head.position
 
 
 def rewind(tx: Transaction, branch: int, head: BranchHead, turn: int) -> tuple[BranchHead, int]:

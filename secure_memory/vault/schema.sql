@@ -1,7 +1,7 @@
 -- One vault. Every B-tree that a write touches is a page to encrypt and to sync, so each is argued for.
--- `PRAGMA user_version` is the number of the last migration in sqlcipher.py; this file is version 1.
+-- `PRAGMA user_version` is the number of the last migration in sqlcipher.py; this file is version 1, schema_2.sql is next.
 
--- What the vault is, and later its policy and its holds: the state that each ledger entry carries a digest of.
+-- What the vault is, its policy and its holds: the state that each ledger entry carries a digest of (see control.py).
 CREATE TABLE control (
     name  TEXT PRIMARY KEY,
     value BLOB NOT NULL

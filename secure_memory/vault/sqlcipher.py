@@ -46,7 +46,9 @@ BUSY_TIMEOUT = 10.0
 CHECKS = 3
 """How often a page has to look wrong."""
 PLAINTEXT_MAGIC = b"SQLite format 3\x00"
-MIGRATIONS: tuple[str, ...] = (files("secure_memory.vault").joinpath("schema.sql").read_text(),)
+MIGRATIONS: tuple[str, ...] = tuple(
+    files("secure_memory.vault").joinpath(name).read_text() for name in ("schema.sql", "schema_2.sql")
+)
 """Scripts that bring a vault from version n to n + 1; the first one makes it."""
 
 _RAW = 48  # bytes: a 32-byte key and a 16-byte salt

@@ -16,16 +16,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from secure_memory import fork
-from secure_memory.errors import AccessDeniedError, IntegrityError, RollbackError, SecureMemoryError, StorageError
+from secure_memory.errors import AccessDeniedError, IntegrityError, SecureMemoryError, StorageError
 from secure_memory.keys.key import Key
 from secure_memory.ledger.anchor import Anchor
-from secure_memory.ledger.entry import BranchHead
-from secure_memory.ledger.ledger import VERIFY_HINT, HeadRow, Tail
+from secure_memory.ledger.ledger import HeadRow
 from secure_memory.log import get_logger
 from secure_memory.vault import sqlcipher
 from secure_memory.vault.anchoring import Identity
 from secure_memory.vault.commits import MAX_BATCH, NotNow, Operation, deliver, workers
 from secure_memory.vault.database import Database
+from secure_memory.vault.transaction import Transaction
 
 CHECKPOINT_AFTER = 500
 """Operations after which the worker moves the WAL's pages into the database (an operation adds about 4 pages)."""
@@ -33,51 +33,6 @@ KNOWN_HEADS = 4096
 """Branches whose head is remembered, so that an unchanged one need not be read and checked again."""
 
 log = get_logger(__name__)
-
-
-class Transaction:
-    """What an operation works with, inside its `run` only. `small`: it holds up whoever asked (see `NotNow`)."""
-
-    __slots__ = ("_fields", "_heads", "_vault", "execute", "small", "tail")
-
-    def __init__(self, vault: Vault, execute: Callable[..., Any], tail: Tail, *, small: bool) -> None:
-        self._vault = vault
-        self._heads: dict[int, HeadRow] = {}
-        self._fields: Mapping[str, Any] = {}
-        self.execute = execute
-        self.tail = tail
-        self.small = small
-
-    def record(self, fields: Mapping[str, Any], *, session: int | None = None) -> None:
-        """Append one entry: the operation's own fields (who asked), the control digest, and `fields` above them."""
-        self._append(fields, None, session)
-
-    def record_write(
-        self, fields: Mapping[str, Any], *, branch: int, branch_uid: str, head: BranchHead, session: int, uid: str
-    ) -> None:
-        """Append the entry of a write to a branch, which is what moves the branch's head."""
-        seq = self.tail.size
-        self._append({"branch": branch_uid, "head": head.to_json(), "session": uid, **fields}, branch, session)
-        gone = fields.get("detail", {}).get("deleted") is True
-        self._heads[branch] = HeadRow(seq, head, uid, branch_uid, gone)
-
-    def _append(self, fields: Mapping[str, Any], branch: int | None, session: int | None) -> None:
-        entry = {"outcome": "ok", "control": self._vault.database.control, **self._fields, **fields}
-        if "detail" in fields and "detail" in self._fields:
-            entry["detail"] = {**self._fields["detail"], **fields["detail"]}
-        self.tail = self._vault.ledger.append(self.execute, self.tail, entry, branch=branch, session=session)
-
-    def head(self, branch: int) -> HeadRow:
-        """The branch's head. Raises TamperedError; RollbackError where a newer one was seen before."""
-        newest = self.execute("SELECT max(seq) FROM ledger WHERE branch = ?", (branch,)).fetchone()[0]
-        known = self._heads.get(branch) or self._vault.known_head(branch)
-        if known is not None:
-            if newest == known.seq:
-                return known
-            if newest is None or newest < known.seq:
-                raise RollbackError("a branch's newest ledger entry is gone", hint=VERIFY_HINT)
-        self._heads[branch] = head = self._vault.ledger.head(self.execute, branch)
-        return head
 
 
 class Vault:
@@ -195,10 +150,9 @@ class Vault:
         """The inside of a transaction, up to COMMIT and what follows it: each operation under its own savepoint."""
         connection = self.database.connection
         execute = connection.execute
-        transaction = Transaction(self, execute, self.ledger.catch_up(execute, self.database.tail), small=small)
+        transaction = Transaction(self, execute, *self.database.catch_up(execute), small=small)
         for operation in batch:
-            tail = transaction.tail
-            transaction._fields = operation.fields
+            mark = transaction.begin(operation.fields)
             execute("SAVEPOINT operation")
             try:
                 operation.outcome = operation.run(transaction)
@@ -209,8 +163,7 @@ class Vault:
                     error = sqlcipher.translate(error, self.database.where())
                 operation.error = error
                 execute("ROLLBACK TO operation")
-                transaction.tail = tail
-                transaction._heads.clear()
+                transaction.back(mark)
             execute("RELEASE operation")
         execute("COMMIT")
         self._committed(transaction)
@@ -218,8 +171,8 @@ class Vault:
     def _committed(self, transaction: Transaction) -> None:
         written = transaction.tail.size - self.database.tail.size
         self._since_checkpoint += written
-        self.database.tail = transaction.tail
-        for branch, head in transaction._heads.items():
+        self.database.tail, self.database.control = transaction.tail, transaction.control
+        for branch, head in transaction.heads.items():
             self._heads[branch] = head
         while len(self._heads) > KNOWN_HEADS:
             self._heads.popitem(last=False)

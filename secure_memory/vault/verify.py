@@ -25,7 +25,8 @@ from secure_memory.ledger.ledger import VERIFY_HINT
 from secure_memory.ledger.verify import Checked, Progress
 from secure_memory.vault import branches, history, sessions, usage
 from secure_memory.vault.branches import BranchRow
-from secure_memory.vault.database import Database, control_digest
+from secure_memory.vault.control import Control
+from secure_memory.vault.database import Database
 
 KeyOf = Callable[[sessions.SessionRow], AESGCM]
 """The cipher of a session's key. Raises KeyManagementError where it can't be had."""
@@ -83,9 +84,8 @@ def verify(execute: Callable[..., Any], database: Database, key_of: KeyOf, progr
 
 
 def _check_control(execute: Callable[..., Any], database: Database, checked: Checked) -> None:
-    rows = execute("SELECT name, value FROM control ORDER BY name").fetchall()
-    stated = dict(rows)
-    if stated.get("vault") != database.identity.vault or stated.get("tenant") != database.identity.tenant:
+    control = Control.read(execute)
+    if (control.rows.get("vault"), control.rows.get("tenant")) != (database.identity.vault, database.identity.tenant):
         raise TamperedError("the control state is another vault's", hint=VERIFY_HINT)
-    if checked.newest is None or checked.newest.control != control_digest(rows):
+    if checked.newest is None or checked.newest.control != control.digest:
         raise TamperedError("the control state is not what the newest entry says", hint=VERIFY_HINT)

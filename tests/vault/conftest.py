@@ -17,7 +17,8 @@ from secure_memory.vault.anchoring import Identity
 from secure_memory.vault.commits import Operation, perform_blocking
 from secure_memory.vault.history import ItemRow, NewItem
 from secure_memory.vault.seal import Place, seal
-from secure_memory.vault.vault import Transaction, Vault
+from secure_memory.vault.transaction import Transaction
+from secure_memory.vault.vault import Vault
 
 TENANT, VAULT, SESSION, BRANCH_UID = (bytes([n]) * 16 for n in range(4))
 VAULT_KEY, LEDGER_KEY = bytes(range(32)), bytes(range(32, 64))

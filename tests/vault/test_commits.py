@@ -13,7 +13,8 @@ import pytest
 
 from secure_memory.vault import commits
 from secure_memory.vault.commits import MAX_THREADS, Workers, perform, perform_blocking
-from secure_memory.vault.vault import Transaction, Vault
+from secure_memory.vault.transaction import Transaction
+from secure_memory.vault.vault import Vault
 
 if TYPE_CHECKING:
     from conftest import Bench  # type: ignore[import-not-found]

@@ -305,7 +305,8 @@ def test_a_new_vault_is_migrated_from_nothing(tmp_path: Path) -> None:
         migrate(made)
         migrate(made)
         tables = made.execute("SELECT name, strict FROM pragma_table_list WHERE schema = 'main'").fetchall()
-        assert {"control", "sessions", "branches", "items", "usage", "ledger"} == {name for name, strict in tables if strict}
+        names = {"control", "sessions", "branches", "items", "usage", "ledger", "holds", "tokens"}
+        assert names == {name for name, strict in tables if strict}
         assert [(len(sqlcipher.MIGRATIONS),)] == made.execute("PRAGMA user_version").fetchall()
 
 

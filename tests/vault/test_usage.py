@@ -12,8 +12,8 @@ from secure_memory.errors import TamperedError
 from secure_memory.keys.key import Key
 from secure_memory.ledger.entry import BranchHead
 from secure_memory.vault import usage
+from secure_memory.vault.transaction import Transaction
 from secure_memory.vault.usage import MAX_TOKENS, SPAN, Owner, Spent, UsageRow, check, row_mac
-from secure_memory.vault.vault import Transaction
 
 if TYPE_CHECKING:
     from conftest import Bench  # type: ignore[import-not-found]

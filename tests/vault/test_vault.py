@@ -21,7 +21,8 @@ from secure_memory.ledger.entry import Entry
 from secure_memory.vault import sqlcipher
 from secure_memory.vault import vault as module
 from secure_memory.vault.commits import NotNow, Operation, perform_blocking
-from secure_memory.vault.vault import Transaction, Vault
+from secure_memory.vault.transaction import Transaction
+from secure_memory.vault.vault import Vault
 
 if TYPE_CHECKING:
     from conftest import Bench  # type: ignore[import-not-found]

@@ -1,0 +1,135 @@
+"""The policy in force, as operations use it: who may do what, what has to be kept, what is taken out.
+
+- One policy governs a store. It stands in the system vault's control state, as canonical JSON and numbered; each other vault's
+  control state has its number and its SHA-256, so that every entry's digest says which policy governed it.
+- An operation is built with one policy and checks inside its transaction that it is the vault's (`govern`). Where the vault
+  has a later one, another process put it in force: the operation is built again (`StalePolicyError`). Where the vault has
+  an earlier one, the operation carries the policy there, with an entry, before it does anything else.
+
+Called by `service` and `shared`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from hashlib import sha256
+
+from secure_memory.actor import Actor, program
+from secure_memory.errors import AccessDeniedError, TamperedError
+from secure_memory.ledger.ledger import VERIFY_HINT
+from secure_memory.policy import model, retention
+from secure_memory.policy.access import Decision, Gate
+from secure_memory.policy.model import Policy
+from secure_memory.vault.control import Control
+from secure_memory.vault.transaction import Transaction
+
+_STAMP, _TEXT = "policy", "policy_text"
+
+
+class StalePolicyError(Exception):
+    """The vault is governed by a later policy, whose number this is. Never leaves the package."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("the vault is governed by a later policy")
+        self.number = number
+
+
+class InForce:
+    """A policy with its number in the store; immutable, and shared by all operations."""
+
+    def __init__(self, policy: Policy, number: int, text: bytes | None = None) -> None:
+        """`text` is what was put in force, where it was: a later version, which knows more fields, would write another one."""
+        self.policy = policy
+        self.number = number
+        self.text = policy.canonical() if text is None else text
+        self.digest = sha256(self.text).hexdigest()
+        self.stamp = number.to_bytes(8, "big") + bytes.fromhex(self.digest)
+        self.durable_reads = policy.audit.durability == "full"
+        self._gate = Gate(policy.access)
+        self._floors: dict[str, bool] = {}
+
+    def __repr__(self) -> str:
+        return f"<InForce {self.policy.metadata.name} {self.number}>"
+
+    def control(self, *, whole: bool) -> dict[str, bytes]:
+        """What a vault's control state says of the policy; the `whole` of it is in the system vault's."""
+        return {_STAMP: self.stamp, _TEXT: self.text} if whole else {_STAMP: self.stamp}
+
+    def detail(self) -> dict[str, str | int]:
+        """What an entry says of it."""
+        name, version = self.policy.metadata.name, self.policy.metadata.version
+        return {"policy": name, "version": version, "sha256": self.digest, "number": self.number}
+
+    def authorise(self, actor: Actor | None, action: str, where: str) -> Decision:
+        """The decision that the actor may, and how what it reads is seen. Raises AccessDeniedError."""
+        who = actor or program()
+        decision = self._gate.decide(who.id, who.roles, who.purpose, who.reason, action)
+        if not decision.allowed:
+            raise AccessDeniedError(
+                f"{where}: {who.id} may not {action}: {decision.why}",
+                actor=who.id,
+                action=action,
+                needed=decision.needed or "a role",
+                hint="`secmem access check` explains; roles and members are in the policy",
+            )
+        return decision
+
+    def has_floors(self, tenant: str) -> bool:
+        """Whether a rule can forbid to delete anything of that tenant's yet."""
+        known = self._floors.get(tenant)
+        if known is None:
+            known = self._floors[tenant] = retention.has_floors(self.policy.retention, tenant)
+        return known
+
+
+def first() -> InForce:
+    """What governs a store that was never told anything: the baseline pack."""
+    try:
+        from secure_memory.policy.load import baseline  # here: only making a store reads YAML
+    except ImportError:  # INTERIM until load lands
+        everyone = {"roles": {"owner": {"allow": ["*"]}}, "members": {"*": ["owner"]}}
+        return InForce(Policy.model_validate({"metadata": {"name": "baseline"}, "access": everyone}), 0)
+
+    return InForce(baseline(), 0)
+
+
+def of_system(control: Control) -> InForce | None:
+    """The policy that the system vault's control state says is in force; None in a store that was made before there were
+    any. Raises TamperedError."""
+    stamp, text = control.rows.get(_STAMP), control.rows.get(_TEXT)
+    if stamp is None or text is None:
+        return None
+    found = _parsed(stamp, text)
+    if found is None:
+        raise TamperedError("the policy in force is not the one that was applied", hint=VERIFY_HINT)
+    return found
+
+
+@lru_cache(maxsize=8)
+def _parsed(stamp: bytes, text: bytes) -> InForce | None:
+    try:
+        found = InForce(model.from_canonical(text), int.from_bytes(stamp[:8], "big"), text)
+    except ValueError:
+        return None
+    return found if found.stamp == stamp else None
+
+
+def govern(tx: Transaction, policy: InForce) -> None:
+    """See to it that the vault is governed by this policy. Raises StalePolicyError, TamperedError."""
+    stamp = tx.control.rows.get(_STAMP)
+    if stamp == policy.stamp:
+        return
+    number = -1 if stamp is None else int.from_bytes(stamp[:8], "big")
+    if number > policy.number:
+        raise StalePolicyError(number)
+    if number == policy.number:
+        raise TamperedError("the vault is governed by another policy of the same number", hint=VERIFY_HINT)
+    tx.set_control(_STAMP, policy.stamp)
+    nobody = dict.fromkeys(("roles", "purpose", "reason", "session", "subject", "run"))
+    tx.record({"action": "policy.apply", "actor": "secure-memory", **nobody, "detail": policy.detail()})
+
+
+def put_in_force(tx: Transaction, policy: InForce) -> None:
+    """Let the store be governed by this policy, inside a transaction of the system vault; an entry has to follow."""
+    for name, value in policy.control(whole=True).items():
+        tx.set_control(name, value)

@@ -23,6 +23,7 @@ _COMMANDS = {
     "session": "The conversations of a tenant.",
     "import": "Bring in the conversations of the SDK's own databases.",
     "export": "Write conversations as JSON Lines.",
+    "access": "Who may do what.",
     "hold": "Legal holds: what may not be deleted.",
     "usage": "What was spent: tokens, and what they cost.",
     "audit": "The ledger: who did what, whether it is whole, its anchors.",

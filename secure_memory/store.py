@@ -19,6 +19,7 @@ from secure_memory.audit import LogFilter, LogRecord
 from secure_memory.billing import Billing
 from secure_memory.catalogue import Catalogue
 from secure_memory.errors import ConfigurationError
+from secure_memory.lifecycle.governing import Governing
 from secure_memory.lifecycle.holding import Holding
 from secure_memory.lifecycle.transfer import Transfers
 from secure_memory.registry import Handle, KeySource, create_store, memory_store, open_store
@@ -42,7 +43,7 @@ class TenantInfo:
     created: int
 
 
-class SecureStore(Catalogue, Billing, Transfers, Holding):
+class SecureStore(Catalogue, Billing, Transfers, Holding, Governing):
     """An open store: ``with SecureStore.open("support.secmem") as store: session = store.session("user_123")``.
 
     A handle: opened twice in one process, the store is open once, and closing one handle leaves the others alone.

@@ -117,6 +117,13 @@ def open_store(
         return Handle(shared)
 
 
+def is_open(path: Path) -> bool:
+    """Whether this process has the store at `path` open."""
+    _sweep()
+    with _registry:
+        return path.resolve() in _open_stores
+
+
 def _check_whole(shared: SharedStore) -> None:
     """Raise RollbackError where the system vault is missing."""
     keys = shared.keyring.tenant(SYSTEM_TENANT)

@@ -65,22 +65,9 @@ def _verify_one(
     shared: SharedStore, tenant: Tenant, actor: Actor | None, progress: Callable[[str, int], None] | None
 ) -> TenantReport:
     name = tenant.keys.name
-
-    def key_of(row: sessions.SessionRow) -> AESGCM:
-        keys = shared.keyring.session(tenant.keys, row.name, row.key_version)
-        if keys is None:
-            raise KeyNotFoundError(f"the keyring has no key for session {row.uid.hex()}")
-        return keys.key.aead
-
     state = _anchor_state(tenant)  # first the anchor, then the ledger
-    tell = None if progress is None else lambda done: progress(name, done)
     try:
-        with tenant.vault.database.snapshot() as execute:
-            whole = vault_verify.verify(execute, tenant.vault.database, key_of, tell)
-            if isinstance(state, anchors.State):
-                node = stored_nodes(execute)
-                anchors.check(state, whole.entries, lambda size: root_at(size, node))
-            check_pages(execute)
+        whole = check_vault(shared, tenant, state if isinstance(state, anchors.State) else None, progress)
     except SecureMemoryError as error:
         if isinstance(error, IntegrityError):
             _record_failure(shared, tenant, actor, error)
@@ -90,6 +77,30 @@ def _verify_one(
     record(tenant, {"action": "audit.verify", "detail": detail}, actor)
     anchor = "ok" if isinstance(state, anchors.State) else state
     return TenantReport(name, whole.entries, whole.sessions, whole.items, whole.root.hex(), anchor)
+
+
+def check_vault(
+    shared: SharedStore,
+    tenant: Tenant,
+    anchor: anchors.State | None,
+    progress: Callable[[str, int], None] | None,
+) -> vault_verify.Whole:
+    """Check one vault whole: what `verify` does, without the entry. Raises IntegrityError, KeyManagementError."""
+
+    def key_of(row: sessions.SessionRow) -> AESGCM:
+        keys = shared.keyring.session(tenant.keys, row.name, row.key_version)
+        if keys is None:
+            raise KeyNotFoundError(f"the keyring has no key for session {row.uid.hex()}")
+        return keys.key.aead
+
+    tell = None if progress is None else lambda done: progress(tenant.keys.name, done)
+    with tenant.vault.database.snapshot() as execute:
+        whole = vault_verify.verify(execute, tenant.vault.database, key_of, tell)
+        if anchor is not None:
+            node = stored_nodes(execute)
+            anchors.check(anchor, whole.entries, lambda size: root_at(size, node))
+        check_pages(execute)
+    return whole
 
 
 def _record_failure(shared: SharedStore, tenant: Tenant, actor: Actor | None, error: IntegrityError) -> None:

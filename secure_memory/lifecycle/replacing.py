@@ -1,6 +1,6 @@
 """The place where a store is restored: that nobody uses it, what may be replaced there, and the moment when it is.
 
-A process that has a database open in WAL mode holds a lock on it for as long as that, idle or not: a shared lock on 510 bytes
+A process that has a database open in WAL mode holds a lock on it for as long as that, idle or not: a shared one on 510 bytes
 (SQLite's os_unix.c). Whoever gets that lock for itself is alone, and keeps others out while it has it.
 
 Files are opened by hand here. So a store that this process has open is refused first: closing them would take its own locks

@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 TREE := build/tree
 
-.PHONY: demo test lint test-long conformance bench clean
+.PHONY: demo test lint test-long conformance bench schema clean
 
 demo: $(INSTALLED)
 	$(BIN)/secmem demo
@@ -31,6 +31,10 @@ conformance: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/run.py
+
+# The JSON Schema of policy files, from the models. A test fails where it is not current.
+schema: $(INSTALLED)
+	$(BIN)/python -c "from secure_memory.policy.schema import text; print(text(), end='')" > policies/schema.json
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

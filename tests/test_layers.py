@@ -35,14 +35,15 @@ SHARED = PAUSING | {"pausing", "directory"}  # a store that is open in this proc
 REGISTRY = SHARED | {"shared"}  # which stores are
 AGENTS_SDK = REGISTRY | {"registry"}
 AUDIT = SHARED | {"shared"}
-LIFECYCLE = AUDIT | {"audit"}
+LIFECYCLE = AUDIT | {"audit", "registry", "verification"}
 VERIFICATION = BILLING = CATALOGUE = AUDIT | {"audit", "prices"}
 STORE = AGENTS_SDK | {"lifecycle", "audit", "verification", "billing", "catalogue"} | {"agents_sdk"}  # for `store.session()`
 ABOVE = STORE | {"store"}
 
 ROOMS: dict[str, set[str]] = {
     **dict.fromkeys(COMMON, COMMON),
-    **dict.fromkeys(("ledger", "keys", "redaction", "policy"), COMMON),
+    **dict.fromkeys(("ledger", "keys", "redaction"), COMMON),
+    "policy": COMMON | {"policies"},  # where the packs are
     "vault": VAULT,
     "inforce": INFORCE,
     "tenancy": TENANCY,
@@ -77,7 +78,7 @@ ONLY_IN = {
     "agents": ["agents_sdk.*", "cli.demo*", "examples.*"],
     "click": ["cli.*"],
     "rich": ["cli.*"],
-    "ruamel": ["prices", "policy.load"],
+    "ruamel": ["prices", "policy.strict"],
     "sqlcipher3": ["vault.sqlcipher"],
     "sqlite3": ["lifecycle.foreign"],  # which reads the databases of the SDK
 }
@@ -93,7 +94,14 @@ PURE = {
     "ledger.export",
     "redaction.walk",
     "redaction.normalise",
+    "policy.checking",
+    "policy.conflicts",
+    "policy.merging",
     "policy.model",
+    "policy.parts",
+    "policy.weakening",
+    "policy.wording",
+    "policy.written",
     "policy.retention",
     "policy.access",
 }

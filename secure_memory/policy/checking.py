@@ -131,7 +131,9 @@ def _rule(rule: RetentionRule, jurisdiction: str | None) -> Iterator[Finding]:
         if rule.trigger != "item.created":
             yield Finding(key, ("trigger",), f"is {rule.trigger}, but an audit entry only has item.created")
         if rule.action == "redact":
-            yield Finding(key, ("action",), "is redact, but the ledger can't be redacted: it holds no content", "write delete")
+            yield Finding(
+                key, ("action",), "is redact, but the ledger can't be redacted: it holds no content", "write delete"
+            )
     if basis and basis.binding == "law" and basis.law is None:
         yield Finding(key, ("basis", "binding"), "is law, but no law is named", "write `law:` with its clause")
     if basis and basis.binding == "law" and rule.min and jurisdiction and basis.jurisdiction is None:

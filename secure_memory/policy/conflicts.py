@@ -1,7 +1,7 @@
 """Where one retention rule keeps what another one ends: pairs of a floor and a ceiling that can meet. Pure.
 
-Two rules meet where an item can be that both select. Kinds and roles are compared exactly; globs, and values of tags, count as
-meeting unless both are plain texts and differ: a contradiction that can't be ruled out is told.
+Two rules meet where an item can be that both select. Kinds and roles are compared exactly; globs, and values of tags, meet
+unless it is plain that they don't: a contradiction that can't be ruled out is told.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from secure_memory.policy.parts import SECTIONS, Key, Part, assembled, named, pa
 from secure_memory.policy.weakening import as_strict, weakenings
 from secure_memory.policy.written import Written, in_order
 
-BASELINE = "baseline.yaml"
-"""What the baseline pack's file is called."""
+BASELINE = "pack baseline"
+"""What errors call the baseline pack's file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,8 @@ def _weaker(key: Key, own: Part, old: Part, reason: str) -> PolicyError:
 
 
 def whole(top: Layer, baseline: Layer) -> tuple[Policy, dict[Key, Part]]:
-    """The policy that a file is in the end, and its parts with their places. Raises PolicyError where what it extends differs
-    and it doesn't say which counts."""
+    """The policy that a file is in the end, and its parts with their places. Raises PolicyError where what it extends
+    differs and it doesn't say which counts."""
     if errors := list(_undecided(top)):
         raise in_order(errors)
     parts = {key: candidates[0] for key, candidates in top.parts.items()}
@@ -117,5 +117,7 @@ def _undecided(top: Layer) -> Iterator[PolicyError]:
         if len(candidates) > 1:
             files = " and ".join(sorted({part.written.file for part in candidates}))
             yield top.written.error(
-                ("extends",), f"has {files}, of which neither is the stricter in {named(key)}", "write that part in your own file"
+                ("extends",),
+                f"has {files}, of which neither is the stricter in {named(key)}",
+                "write that part in your own file",
             )

@@ -157,8 +157,8 @@ class Select(Model):
 
 
 class RetentionRule(Model):
-    """Keep at least `min`, at most `max`, from the trigger on; then the action. `idle`: a session that nobody ended counts as
-    ended so long after its last activity."""
+    """Keep at least `min`, at most `max`, from the trigger on; then the action. `idle`: a session that nobody ended counts
+    as ended so long after its last activity."""
 
     id: Id
     basis: Basis | None = None
@@ -211,7 +211,7 @@ class Access(Model):
 
 
 class Audit(Model):
-    """`durability: full` syncs every read's entry to disk before the read returns; `normal` only survives a killed process."""
+    """`durability: full` syncs each read's entry to disk before the read returns; `normal` only survives a killed process."""
 
     durability: Literal["normal", "full"] = "normal"
     weakens: bool = False
@@ -221,8 +221,8 @@ class Audit(Model):
 
 
 class Given(Model):
-    """The facts of an example: of an item (`created` and what is known besides), of a text (`text`, `surface`), or of somebody
-    who asks (`actor`, `action`). Times that are left out are `created`; so is `now`."""
+    """The facts of an example: of an item (`created` and what is known besides), of a text (`text`, `surface`), or of
+    somebody who asks (`actor`, `action`). Times that are left out are `created`; so is `now`."""
 
     kind: Kind = "message"
     role: str = ""
@@ -246,8 +246,8 @@ class Given(Model):
 
 
 class Expect(Model):
-    """What an example expects, as much of it as it says. Of an item: `state`, `action`, `at` (a time, or its beginning), `by`
-    (the rules that decide). Of a text: `text` after, or `blocked`, and `entities` that are found. Of who asks: `access`, `view`."""
+    """What an example expects, as much of it as it says. Of an item: `state`, `action`, `at` (a time, or its beginning),
+    `by` (the rules that decide). Of a text: `text` after, `blocked`, `entities` found. Of who asks: `access`, `view`."""
 
     state: Literal["held", "conflict", "deferred", "due", "kept", "open", "unmatched"] | None = None
     action: Literal["delete", "redact", "archive", "none"] | None = None

@@ -78,7 +78,9 @@ def _of_list(place: tuple[str, str], value: tuple[Any, ...]) -> Iterator[tuple[K
             yield (*place, entity), tuple(patterns), (*place, several[0][0])
 
 
-def assembled(metadata: Metadata, extends: tuple[str, ...], values: Mapping[Key, Any], examples: tuple[Example, ...]) -> Policy:
+def assembled(
+    metadata: Metadata, extends: tuple[str, ...], values: Mapping[Key, Any], examples: tuple[Example, ...]
+) -> Policy:
     """The policy that has these parts. What no part says is the model's default."""
     sections: dict[str, dict[str, Any]] = {}
     for key in sorted(values):

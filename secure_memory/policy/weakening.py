@@ -10,7 +10,7 @@ is weaker, and why:
 | redaction: `detectors` | one fewer | what it finds is no longer found |
 | retention: `min` | one that may be shorter, or none | what the law keeps could go before its day |
 | retention: `max` | one that may be longer, or none | data stays longer than was promised |
-| retention: `action` | delete → redact or archive, archive → redact, archive → delete where there is a floor | see `_action` |
+| retention: `action` | delete → redact or archive, archive → redact; archive → delete with a floor | see `_action` |
 | retention: `trigger` | later under a ceiling, earlier under a floor | the same period then ends later, or sooner |
 | retention: `select` | one that leaves out what was selected | the rule is no longer about it |
 | retention: `basis` | `binding: law` dropped, another jurisdiction | an erasure request then goes before the floor |
@@ -18,9 +18,9 @@ is weaker, and why:
 | access: a role | allows more, sees clear what was masked, has to say less | |
 | audit: `durability` | full → normal | a power cut can cost the last read's entry |
 
-Adding is never weakening: of several retention rules the latest floor and the earliest ceiling count, and two redaction rules
-for one entity are refused. Neither are `members`, `allow` and `patterns`: whom and what they name is a file's own business,
-and `secmem policy diff` shows it.
+Adding is never weakening: of several retention rules the latest floor and the earliest ceiling count, and two redaction
+rules for one entity are refused. Neither are `members`, `allow` and `patterns`: whom and what they name is a file's own
+business, and `secmem policy diff` shows it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from secure_memory.policy.parts import Key
 
 OPERATORS = ("keep", "mask", "pseudonymise", "tokenise", "redact", "block")
 """From the weakest. Masked text shows some of it. A pseudonym shows none, and is the same for the same person in every
-conversation of a tenant; a token only in those of one subject, though it can be revealed until that subject's key is destroyed.
+conversation of a tenant; a token only in those of one subject, though it can be revealed until that subject's key is gone.
 What is redacted nobody gets back. What is blocked was never accepted."""
 _TRIGGERS = ("session.created", "item.created", "session.last_activity")
 """From the earliest. `session.ended` has no place: a session may be ended, and go on."""

@@ -38,14 +38,17 @@ def checked(written: Written) -> Policy:
 
 
 def _twice(written: Written, policy: Policy) -> Iterator[PolicyError]:
-    for section, rules in (("redaction", policy.redaction.rules), ("retention", policy.retention.rules)):
+    ids = {section: [rule.id for rule in getattr(policy, section).rules] for section in ("redaction", "retention")}
+    for section, numbered in ids.items():
         first: dict[str, int] = {}
-        for number, rule in enumerate(rules):
+        for number, name in enumerate(numbered):
             path: Path = (section, "rules", number)
-            if rule.id in first:
-                line = written.line((section, "rules", first[rule.id]))
-                yield written.error((*path, "id"), f"is there twice: the other one is on line {line}", "give each rule its own id")
-            first.setdefault(rule.id, number)
+            if name in first:
+                line = written.line((section, "rules", first[name]))
+                yield written.error(
+                    (*path, "id"), f"is there twice: the other one is on line {line}", "give each rule its own id"
+                )
+            first.setdefault(name, number)
 
 
 def _told(written: Written, error: ErrorDetails) -> PolicyError:
@@ -91,7 +94,9 @@ def _ours(written: Written, path: Path, given: Any, said: str) -> PolicyError:
     if problem.endswith("is no action"):
         close = get_close_matches(str(given), sorted(ACTIONS), 1, 0.6)
         hint = f"did you mean `{close[0]}`?" if close else "actions are as in audit entries: session.read, audit.*, *"
-    return written.error(path, problem if problem.startswith("is ") else f"is {problem.removeprefix(repr(given) + ' is ')}", hint)
+    return written.error(
+        path, problem if problem.startswith("is ") else f"is {problem.removeprefix(repr(given) + ' is ')}", hint
+    )
 
 
 def _shown(value: Any) -> str:

@@ -4,6 +4,7 @@
     keys.db      every other key
     system.db    the system vault: the store's own ledger
     vaults/      one file a tenant, named by the vault's uid
+    reserve      nothing but room, given away when the disk is full (see `lifecycle.reserve`)
 
 `store.json` is written last, in one step: without it there is no store, and what a killed `create` left behind is begun
 again. The mark `.creating` says that nothing in the directory was ever acknowledged.
@@ -31,6 +32,10 @@ MANIFEST = "store.json"
 KEYS = "keys.db"
 SYSTEM = "system.db"
 VAULTS = "vaults"
+RESERVE = "reserve"
+RESERVE_BYTES = 4 << 20
+"""Room for the WAL and the index of 64 vaults that each get a few entries, and for a purge in small transactions."""
+_BLOCK = 4096
 _CREATING = ".creating"
 _LOST_AND_FOUND = "lost+found"  # what a volume that was just formatted holds
 
@@ -177,6 +182,62 @@ def _write(path: Path, manifest: Manifest) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+# ---- the reserve ----------------------------------------------------------------------------------------------------
+
+
+def keep_reserve(path: Path) -> None:
+    """Have the reserve, whole, where there is room enough. Does nothing where it is there, or where it can't be made."""
+    with suppress(OSError):  # a store works without it
+        if _size(path / RESERVE) < RESERVE_BYTES and _room(path) >= 4 * RESERVE_BYTES:
+            _reserve(path, RESERVE_BYTES)
+
+
+def release_reserve(path: Path) -> None:
+    """Give the reserve's room to whoever writes next."""
+    with suppress(OSError):
+        (path / RESERVE).unlink()
+
+
+def take_back_reserve(path: Path) -> None:
+    """Have of the reserve what is left of its room, before others take it."""
+    with suppress(OSError):
+        _reserve(path, min(RESERVE_BYTES, _room(path) // _BLOCK * _BLOCK))
+
+
+def _reserve(path: Path, size: int) -> None:
+    fd = os.open(path / RESERVE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(fd, 0, size)
+        else:  # macOS
+            os.pwrite(fd, bytes(size), 0)
+    except OSError:
+        (path / RESERVE).unlink()
+        raise
+    finally:
+        os.close(fd)
+
+
+def reserve_needed(path: Path) -> bool:
+    """Whether there is less room than the reserve has, and a reserve to give."""
+    try:
+        return _size(path / RESERVE) > 0 and _room(path) < RESERVE_BYTES
+    except OSError:
+        return False
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _room(path: Path) -> int:
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
 
 
 def _root_context(uid: bytes) -> bytes:

@@ -102,6 +102,7 @@ def open_store(
                 shared.abandon()
                 raise
             _open_stores[path.resolve()] = shared
+            directory.keep_reserve(path)
         elif shared.manifest.uid != manifest.uid:
             raise ConfigurationError(
                 f"another store took the place of the one at {path}, which is still open in this process",

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from secure_memory import directory
-from secure_memory.directory import KEYS, MANIFEST, SYSTEM, VAULTS
+from secure_memory.directory import KEYS, MANIFEST, RESERVE, SYSTEM, VAULTS
 from secure_memory.errors import NotAStoreError, StorageError, StoreVersionError, WrongKeyError
 from secure_memory.keys.local import MemoryKeyProvider
 from secure_memory.store import SecureStore
@@ -42,9 +42,9 @@ def as_nobody() -> Iterator[None]:
 # ---- what a store is
 
 
-def test_a_store_is_a_directory_of_four(store: SecureStore, place: Path) -> None:
+def test_a_store_is_a_directory_of_five(store: SecureStore, place: Path) -> None:
     """A new store holds what the module says, and no mark of its making."""
-    assert {MANIFEST, KEYS, SYSTEM, VAULTS} == {path.name for path in place.iterdir() if "-" not in path.name}
+    assert {MANIFEST, KEYS, SYSTEM, VAULTS, RESERVE} == {path.name for path in place.iterdir() if "-" not in path.name}
 
 
 def test_nobody_else_may_read_a_store(store: SecureStore, place: Path) -> None:

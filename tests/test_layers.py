@@ -103,6 +103,8 @@ PURE = {
     "policy.wording",
     "policy.written",
     "policy.retention",
+    "policy.matching",
+    "policy.durations",
     "policy.access",
 }
 IMPURE_MODULES = {

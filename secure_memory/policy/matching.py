@@ -120,15 +120,11 @@ def zone_of(name: str) -> tzinfo:
     return timezone.utc if name == "UTC" else ZoneInfo(name)
 
 
-def _has_floor(rule: RetentionRule) -> bool:
-    return rule.floor is not None and not rule.floor.zero
-
-
 def floored_kinds(retention: Retention, tenant: str) -> frozenset[str]:
     """The kinds of items that a floor of that tenant can be about, whatever their tags are."""
     kinds: set[str] = set()
     for rule in retention.rules:
-        if _has_floor(rule) and _globs(rule.select.tenant, tenant):
+        if rule.min is not None and _globs(rule.select.tenant, tenant):
             kinds.update(rule.select.kind or KINDS)
     return frozenset(kinds) & KINDS
 

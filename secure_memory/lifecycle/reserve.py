@@ -2,8 +2,7 @@
 
 A store keeps a file that holds nothing but room (`directory.keep_reserve`). What makes room, or must not fail for want of
 it, does its work inside `at_hand`: where the disk has less room than that, the file gives its room away for as long as the
-work takes, and takes back what is left of it afterwards. It grows to its full size again when the store is opened and the disk
-has room.
+work takes, and takes back what is left of it afterwards. It grows whole again when the store is opened on a disk with room.
 
     with reserve.at_hand(shared.path):   # purge and erase; around everything that writes
         ...

@@ -8,21 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from secure_memory import clock, directory
 from secure_memory.actor import Actor
-from secure_memory.errors import RollbackError, SecureMemoryError, TamperedError
+from secure_memory.errors import KeyNotFoundError, RollbackError, SecureMemoryError, TamperedError
 from secure_memory.ledger import anchor as anchors
 from secure_memory.ledger.anchor import Anchor
 from secure_memory.ledger.ledger import stored_nodes
 from secure_memory.ledger.merkle import Head, root_at
 from secure_memory.lifecycle.assembling import Assembled, Progress
-from secure_memory.shared import SYSTEM_TENANT, record
+from secure_memory.shared import SYSTEM_TENANT, record, transact
 from secure_memory.tenancy import Tenant
+from secure_memory.vault import erasures, sessions
 from secure_memory.vault.anchoring import Identity
+from secure_memory.vault.sessions import SessionRow
+from secure_memory.vault.transaction import Transaction
 from secure_memory.vault.vault import Vault
 from secure_memory.verification import check_vault
+
+ACTION = "store.restore"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +121,13 @@ class Reviving:
             keys.zero()
 
     def _revive(self, tenant: Tenant, superseded: anchors.State | None, progress: Progress | None) -> RestoredVault:
-        name, forgotten = tenant.keys.name, 0
+        name = tenant.keys.name
         anew = name in self._made.lost
         if anew and superseded is None:
             superseded = self._state(tenant.keys.vault)
         if self._actor is not None:
-            record(tenant, {"action": "store.restore", "detail": self._detail(tenant, superseded)}, self._actor)
+            record(tenant, {"action": ACTION, "detail": self._detail(tenant, superseded)}, self._actor)
+        forgotten = self._forget(tenant)
         tell = (
             None if progress is None else lambda _, done: progress(f"checking {name}", done, tenant.vault.database.tail.size)
         )
@@ -131,6 +138,37 @@ class Reviving:
             raise type(error)(said if repr(name) in said else f"tenant {name!r}: {said}", hint=error.hint) from None
         known = None if superseded is None else superseded.seen.size
         return RestoredVault(name, whole.entries, whole.sessions, whole.items, forgotten, known, anew)
+
+    def _forget(self, tenant: Tenant) -> int:
+        """Empty the sessions whose keys were destroyed after the vault was copied; returns how many there were.
+
+        Raises KeyNotFoundError for one whose key was never destroyed and is not there.
+        """
+        with tenant.vault.database.snapshot() as execute:
+            gone = [row for row in sessions.rows(execute) if not erasures.is_stub(row) and not self._opens(tenant, row)]
+        for row in gone:
+            # Where the backup is only checked nobody has to be allowed anything: what is written is thrown away.
+            action = "store.open" if self._actor is None else ACTION
+            transact(tenant, partial(self._empty, tenant=tenant, row=row), action, self._actor)
+        return len(gone)
+
+    def _opens(self, tenant: Tenant, row: SessionRow) -> bool:
+        sessions.check(tenant.keys.ledger, tenant.keys.uid, row)
+        keyring = self._made.shared.keyring
+        if keyring.stands(row.uid, "session", row.key_version):
+            return True
+        if not keyring.buried([row.uid]):
+            raise KeyNotFoundError(
+                f"tenant {tenant.keys.name!r}: the keys have none for session {row.uid.hex()}, and none that was destroyed",
+                hint="are these the keys of an older backup? restore the newest set of keys there is",
+            )
+        return False
+
+    def _empty(self, tx: Transaction, tenant: Tenant, row: SessionRow) -> None:
+        keys, subject = tenant.keys, row.subject
+        erasures.empty(tx, keys.ledger, keys.uid, row, action=ACTION, subject=subject.hex())
+        if any(stone.purpose == "subject" for stone in self._made.shared.keyring.buried([subject])):
+            tx.execute("DELETE FROM tokens WHERE subject = ?", (subject,))
 
     def _detail(self, tenant: Tenant, superseded: anchors.State | None) -> dict[str, Any]:
         tail = tenant.vault.database.tail

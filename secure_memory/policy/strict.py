@@ -26,7 +26,6 @@ _AMBIGUOUS = re.compile(r"[-+]?0[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _NULL = {"", "~", "null", "Null", "NULL"}
 _BOOLS = {**dict.fromkeys(("true", "True", "TRUE"), True), **dict.fromkeys(("false", "False", "FALSE"), False)}
-_QUOTE = "put {} in quotes if it is a text"
 
 
 def parsed(text: str, file: str) -> Written:
@@ -41,7 +40,8 @@ def parsed(text: str, file: str) -> Written:
     try:
         return _Document(file, YAML(typ="safe", pure=True).parse(text)).read()
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        opened = any(word in (error.context or "") for word in ("quoted", "flow"))  # what was opened is what has to be closed
+        mark = (error.context_mark if opened else None) or error.problem_mark or error.context_mark
         _refuse(file, mark.line + 1 if mark else 1, *_in_our_words(error.problem or "", error.context or ""))
     except (YAMLError, ValueError, RecursionError) as error:
         position = getattr(error, "position", None)
@@ -94,7 +94,7 @@ class _Document:
             if kind == "DocumentStartEvent":
                 documents += 1
                 if event.version or event.tags:
-                    self._fail(event, (), "a directive", "leave out the line that begins with %")
+                    self._fail(event, (), "a line begins with %, which is a directive", "leave out the line that begins with %")
                 if documents > 1:
                     self._fail(event, (), "a second document begins", "write one policy a file")
             elif kind not in ("StreamStartEvent", "DocumentEndEvent", "StreamEndEvent"):
@@ -139,7 +139,7 @@ class _Document:
             self._fail(event, path, "has a merge key", "write it out, or use `extends`")
         key = self._scalar(event, path)
         if not isinstance(key, str):
-            self._fail(event, path, f"has a key that is no text: {event.value}", _QUOTE.format(event.value))
+            self._fail(event, path, f"has a key that is no text: {event.value}", f"write '{event.value}', in quotes")
         return key
 
     def _list(self, path: Path, depth: int) -> list[Any]:
@@ -157,7 +157,7 @@ class _Document:
         if text in _BOOLS:
             return _BOOLS[text]
         if _AMBIGUOUS.fullmatch(text):
-            self._fail(event, path, f"is {text}, which some read as another number", _QUOTE.format(text))
+            self._fail(event, path, f"is {text}, which some read as another number", f"write {int(text)}, or '{text}' for a text")
         if _INT.fullmatch(text):
             return int(text, 0)
         return float(text.replace(".inf", "inf").replace(".nan", "nan")) if _FLOAT.fullmatch(text.lower()) else text

@@ -5,6 +5,7 @@ Each problem is one sentence that says where and what, and a hint that says what
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, Union, get_args, get_origin
@@ -13,15 +14,12 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from secure_memory.errors import PolicyError
+from secure_memory.policy.entities import BUILT_IN, PRESIDIO
 from secure_memory.policy.model import ACTIONS, Policy
 from secure_memory.policy.written import Path, Written, in_order
 
-_FORMS = {
-    "id": ("is no id", "letters, digits, dots, dashes and underscores, at most 100, as in chat-storage-limit"),
-    "entity": ("is no entity's name", "capitals, digits and underscores, as in EMPLOYEE_ID"),
-    "DURATION": ("is not a duration", "write P30D, P6M, P3Y6M or PT12H (ISO 8601)"),
-}
 _DURATIONS = {"min", "max", "idle"}
+_IN_WORDS = re.compile(r"p?\s*(\d{1,5})\s*(d|w|m|y)?(?:ays?|eeks?|onths?|ears?)?", re.IGNORECASE)
 
 
 def checked(written: Written) -> Policy:
@@ -31,10 +29,17 @@ def checked(written: Written) -> Policy:
     try:
         policy = Policy.model_validate(written.value, by_alias=True, by_name=False)
     except ValidationError as error:
-        raise in_order([_told(written, one) for one in error.errors(include_url=False)]) from None
+        raise in_order([_told(written, one) for one in _apart(error.errors(include_url=False))]) from None
     if errors := list(_twice(written, policy)):
         raise in_order(errors)
     return policy
+
+
+def _apart(errors: list[ErrorDetails]) -> list[ErrorDetails]:
+    """The errors without those that are only there because of another: a list whose one member is wrong is not empty."""
+    places = [error["loc"] for error in errors]
+    inside = {place[:length] for place in places for length in range(len(place))}
+    return [error for error in errors if not (error["type"] == "too_short" and error["loc"] in inside)]
 
 
 def _twice(written: Written, policy: Policy) -> Iterator[PolicyError]:
@@ -60,16 +65,16 @@ def _told(written: Written, error: ErrorDetails) -> PolicyError:
         return written.error(path, "is missing", _missing(path))
     if kind == "literal_error":
         return written.error(path, f"is {_shown(given)}, which is not known", _one_of(path, given))
+    if path[-1:] and path[-1] in _DURATIONS and kind in ("string_type", "string_pattern_mismatch", "value_error"):
+        return written.error(path, f"is {_shown(given)}, which is not a duration", _duration(str(given)))
     if kind == "string_pattern_mismatch":
-        name = "DURATION" if path[-1] in _DURATIONS else "entity" if context["pattern"].startswith("^[A-Z]") else "id"
-        problem, hint = _FORMS[name]
-        return written.error(path, f"{problem}: {_shown(given)}", hint)
+        return written.error(path, *_form(str(given), entity=context["pattern"].startswith("^[A-Z]")))
     if kind == "value_error":
         return _ours(written, path, given, str(context["error"]))
     if kind in _WORDS:
         problem, hint = _WORDS[kind]
-        return written.error(path, problem.format(**context), hint.format(value=_shown(given)) or None)
-    return written.error(path, "is not as it has to be", None)
+        return written.error(path, problem.format(**context), hint.format(value=_shown(given), **context))
+    return written.error(path, "is not as it has to be", "see docs/policy.md")
 
 
 def _real(written: Written, location: tuple[int | str, ...]) -> Path:
@@ -92,7 +97,8 @@ def _real(written: Written, location: tuple[int | str, ...]) -> Path:
 def _ours(written: Written, path: Path, given: Any, said: str) -> PolicyError:
     problem, _, hint = said.partition(": ")
     if problem.endswith("is no action"):
-        close = get_close_matches(str(given), sorted(ACTIONS), 1, 0.6)
+        nouns = {f"{action.partition('.')[0]}.*" for action in ACTIONS}
+        close = get_close_matches(str(given), sorted(ACTIONS | nouns), 1, 0.6)
         hint = f"did you mean `{close[0]}`?" if close else "actions are as in audit entries: session.read, audit.*, *"
     return written.error(
         path, problem if problem.startswith("is ") else f"is {problem.removeprefix(repr(given) + ' is ')}", hint
@@ -105,15 +111,16 @@ def _shown(value: Any) -> str:
 
 
 _WORDS = {
-    "string_type": ("must be a text", "put {value} in quotes if it is one"),
+    "string_type": ("must be a text", "write {value}, in quotes"),
     "string_too_short": ("is empty", "write something, or leave the key out"),
-    "string_too_long": ("is longer than {max_length} characters", ""),
+    "string_too_long": ("is longer than {max_length} characters", "make it shorter"),
     "int_type": ("must be a whole number", "write a number without quotes, such as 3"),
     "bool_type": ("must be true or false", "write true or false, without quotes"),
-    "greater_than_equal": ("must be at least {ge}", ""),
-    "less_than": ("must be less than {lt}", ""),
+    "greater_than_equal": ("must be at least {ge}", "count from {ge}"),
+    "less_than": ("must be less than {lt}", "choose a smaller number"),
     "tuple_type": ("must be a list", "write it in brackets, [...], or each on its own line after a dash"),
     "model_type": ("must be a mapping of keys", "write keys and values: `key: value`"),
+    "dict_type": ("must be a mapping of keys", "write keys and values: `key: value`"),
     "mapping_type": ("must be a mapping of keys", "write keys and values: `key: value`"),
     "too_short": ("is empty", "write something, or leave the key out"),
     "date_from_datetime_parsing": ("is not a date", "write 2027-06-30"),
@@ -129,13 +136,28 @@ _WORDS = {
 def _meant(path: Path) -> str:
     known = _keys(path[:-1])
     wanted = str(path[-1])
-    if close := get_close_matches(wanted.lower(), known, 1, 0.6):
+    if close := get_close_matches(wanted.lower(), known, 1, 0.7) or [key for key in known if wanted.startswith(key)]:
         return f"did you mean `{close[0]}`?"
     homes = [name for name in ("metadata", "redaction", "retention", "access", "audit") if wanted in _keys((name,))]
     homes += [f"{name}.rules" for name in ("redaction", "retention") if wanted in _keys((name, "rules", 0))]
     if homes:
-        return f"`{wanted}` belongs into `{homes[0]}`"
+        return f"`{wanted}` belongs into {' or '.join(f'`{home}`' for home in homes)}"
     return f"known here are {', '.join(known)}"
+
+
+def _duration(text: str) -> str:
+    found = _IN_WORDS.fullmatch(text.strip())
+    if found and int(found[1]):
+        return f"did you mean `P{found[1]}{(found[2] or 'd').upper()}`?"
+    return "write P30D, P6M, P3Y6M or PT12H (ISO 8601)"
+
+
+def _form(text: str, *, entity: bool) -> tuple[str, str]:
+    if not entity:
+        return f"is {text!r}, which is no id", "use letters, digits, dots, dashes and underscores, as in chat-storage-limit"
+    meant = text.upper().replace("-", "_").replace(" ", "_")
+    hint = f"did you mean `{meant}`?" if meant in BUILT_IN | PRESIDIO else "use capitals, digits and underscores, as in EMPLOYEE_ID"
+    return f"is {text!r}, which is no entity's name", hint
 
 
 def _missing(path: Path) -> str:
@@ -146,7 +168,7 @@ def _missing(path: Path) -> str:
 
 def _one_of(path: Path, given: Any) -> str:
     choices = [str(one) for one in _choices(_annotation(path))]
-    if isinstance(given, str) and (close := get_close_matches(given.lower(), choices, 1, 0.6)):
+    if isinstance(given, str) and (close := get_close_matches(given.lower(), choices, 1, 0.7)):
         return f"did you mean `{close[0]}`?"
     return f"write `{choices[0]}`" if len(choices) == 1 else f"one of {', '.join(choices)}"
 

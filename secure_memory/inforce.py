@@ -84,13 +84,7 @@ class InForce:
 
 def first() -> InForce:
     """What governs a store that was never told anything: the baseline pack."""
-    try:
-        from secure_memory.policy.load import baseline  # here: only making a store reads YAML
-
-        baseline()
-    except Exception:  # INTERIM until the pack lands
-        everyone = {"roles": {"owner": {"allow": ["*"]}}, "members": {"*": ["owner"]}}
-        return InForce(Policy.model_validate({"metadata": {"name": "baseline"}, "access": everyone}), 0)
+    from secure_memory.policy.load import baseline  # here: only making a store reads YAML
 
     return InForce(baseline(), 0)
 

@@ -64,7 +64,8 @@ class Governing:
 
         def work(tx: Transaction) -> tuple[InForce, tuple[str, ...], bool]:
             now = of_system(tx.control) or shared.policy
-            shortened = tuple(shorter(now.policy, policy))
+            # What was never declared is no promise: the baseline may be left.
+            shortened = tuple(shorter(now.policy, policy)) if now.number else ()
             new = InForce(policy, now.number + 1)
             if new.digest == now.digest:
                 tx.record({"detail": {**now.detail(), "changed": False}})

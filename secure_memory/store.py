@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,8 +20,11 @@ from secure_memory.audit import LogFilter, LogRecord
 from secure_memory.billing import Billing
 from secure_memory.catalogue import Catalogue
 from secure_memory.errors import ConfigurationError
+from secure_memory.lifecycle import reserve
+from secure_memory.lifecycle.backup import Backups
 from secure_memory.lifecycle.governing import Governing
 from secure_memory.lifecycle.holding import Holding
+from secure_memory.lifecycle.restore import Restores
 from secure_memory.lifecycle.transfer import Transfers
 from secure_memory.registry import Handle, KeySource, create_store, memory_store, open_store
 from secure_memory.service import nobody_asks
@@ -43,7 +47,7 @@ class TenantInfo:
     created: int
 
 
-class SecureStore(Catalogue, Billing, Transfers, Holding, Governing):
+class SecureStore(Catalogue, Billing, Transfers, Holding, Governing, Backups, Restores):
     """An open store: ``with SecureStore.open("support.secmem") as store: session = store.session("user_123")``.
 
     A handle: opened twice in one process, the store is open once, and closing one handle leaves the others alone.
@@ -103,6 +107,12 @@ class SecureStore(Catalogue, Billing, Transfers, Holding, Governing):
     def in_memory(cls, *, actor: Actor | str | None = None, require_actor: bool = False) -> SecureStore:
         """A store in memory, with a throw-away key."""
         return cls(memory_store(), actor=None if actor is None else as_actor(actor), require_actor=require_actor)
+
+    @staticmethod
+    def on_reserve(path: PathLike) -> AbstractContextManager[None]:
+        """Inside the block a store on a full disk may write to the room that it keeps for that: for what makes room, or must
+        not fail for want of it. ``with SecureStore.on_reserve(path), SecureStore.open(path) as store: ...``"""
+        return reserve.at_hand(Path(path).expanduser())
 
     def close(self) -> None:
         """Give this handle back; the last one closes the store. Closing twice is harmless."""
@@ -196,7 +206,8 @@ class SecureStore(Catalogue, Billing, Transfers, Holding, Governing):
         """The newest `limit` entries that match everything given, in order of time; of every ledger where no tenant is
         named. Times are in microseconds, `until` exclusive. Reading the log is an entry."""
         wanted = LogFilter(since, until, session, subject, actor, action, outcome)
-        return audit.log(self._open(), tenant, wanted, limit, self._who())
+        with reserve.at_hand(self._open().path):
+            return audit.log(self._open(), tenant, wanted, limit, self._who())
 
     def audit_follow(
         self,
@@ -217,7 +228,8 @@ class SecureStore(Catalogue, Billing, Transfers, Holding, Governing):
     ) -> list[TenantReport]:
         """Check one vault, or all: every entry, hash, MAC, session, item and anchor. Raises IntegrityError, which names
         the first thing that is wrong. `progress(tenant, entries so far)` is called now and then."""
-        return verification.verify(self._open(), tenant, self._who(), progress)
+        with reserve.at_hand(self._open().path):
+            return verification.verify(self._open(), tenant, self._who(), progress)
 
     def audit_anchor(self, *, tenant: str | None = None, begin: bool = False) -> list[AnchorReport]:
         """What the anchors say. With `begin` they are begun anew at the ledgers' present heads: for a store that lost

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from secure_memory import fork
@@ -26,6 +27,8 @@ TRUNCATE_SECONDS = 10.0
 """How long destroying a key waits for other processes to leave the WAL."""
 
 Connection = Any
+Progress = Callable[[int, int], None]
+"""Called now and then with the bytes that were copied, and how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +36,16 @@ class Driver:
     """How keys.db is reached.
 
     `connect(key, salt)` opens it with its schema, under a key of 32 bytes and a salt of 16; `begin(connection)` begins a
-    write, waiting for other processes; `check(execute)` checks every page of the file; `translate(error, doing)` is our
-    error for one of the driver's, whose class is `error`. An `in_memory` database is its connection, which a forked child
+    write, waiting for other processes; `check(execute)` checks every page; `copy(connection, raw, path, progress)`
+    copies it to a new file under the same key and salt (`raw`); `translate(error, doing)` is our error for one of the
+    driver's, whose class is `error`. An `in_memory` database is its connection, which a forked child
     then shares no file with and keeps.
     """
 
     connect: Callable[[bytes, bytes], Connection]
     begin: Callable[[Connection], None]
     check: Callable[[Callable[..., Any]], None]
+    copy: Callable[[Connection, memoryview, Path, Progress | None], None]
     translate: Callable[[Exception, str], SecureMemoryError]
     error: type[Exception]
     in_memory: bool
@@ -108,6 +113,16 @@ class KeysDatabase:
         """Check every page of the file. Raises TamperedError."""
         with self.lock:
             self._driver.check(self._opened().execute)
+
+    @property
+    def key(self) -> Key:
+        """The key of the file itself."""
+        return self._key
+
+    def copy_to(self, db: Connection, path: Path, progress: Progress | None) -> None:
+        """Copy the database, as the transaction of `db` sees it, to a new file under the same key."""
+        raw = memoryview(self._key.bytes + self._salt)  # which prints as an address
+        self._driver.copy(db, raw, path, progress)
 
     def _opened(self) -> Connection:
         if self._closed:

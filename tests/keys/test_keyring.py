@@ -30,6 +30,7 @@ from secure_memory.keys.key import Key, context
 from secure_memory.keys.keyring import Keyring
 from secure_memory.keys.opened import SessionKeys, TenantKeys
 from secure_memory.vault import sqlcipher
+from secure_memory.vault.copying import copy_keys
 
 STORE, ROOT = bytes(range(16)), bytes(range(32))
 NAME, OTHER_NAME, SUBJECT = (bytes([n]) * 32 for n in range(3))
@@ -42,7 +43,13 @@ def driver(path: Path) -> Driver:
         return connection
 
     return Driver(
-        connect, sqlcipher.begin, sqlcipher.check_pages, sqlcipher.translate, sqlcipher.DriverError, in_memory=False
+        connect,
+        sqlcipher.begin,
+        sqlcipher.check_pages,
+        copy_keys,
+        sqlcipher.translate,
+        sqlcipher.DriverError,
+        in_memory=False,
     )
 
 

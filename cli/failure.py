@@ -24,7 +24,14 @@ from dataclasses import asdict, dataclass
 
 import click
 
-from secure_memory import AccessDeniedError, IntegrityError, RollbackError, SecureMemoryError, StoreBusyError
+from secure_memory import (
+    AccessDeniedError,
+    IntegrityError,
+    RetentionError,
+    RollbackError,
+    SecureMemoryError,
+    StoreBusyError,
+)
 from secure_memory.cli.output import no_color, visible
 
 USAGE = 2
@@ -35,6 +42,7 @@ EXIT_CODES: dict[type, int] = {
     RollbackError: 4,
     AccessDeniedError: 6,
     StoreBusyError: 7,
+    RetentionError: 8,
 }
 """The exit code of each error: that of the nearest class above it."""
 

@@ -117,6 +117,17 @@ class BlockedContentError(RedactionError):
         self.rule = rule
 
 
+# ---- whoever answers for how long it is kept --------------------------------------------------------------------
+
+
+class RetentionError(SecureMemoryError):
+    """A law's floor, or what a policy says of keeping, does not allow it yet. Nothing was deleted."""
+
+
+class LegalHoldError(RetentionError):
+    """A legal hold keeps it. Nothing was deleted."""
+
+
 # ---- the operator -----------------------------------------------------------------------------------------------
 
 

@@ -29,6 +29,8 @@ Exception
     AccessDeniedError
     RedactionError
       BlockedContentError
+    RetentionError
+      LegalHoldError
     StorageError
       StoreBusyError
       DiskFullError

@@ -34,6 +34,8 @@ from secure_memory.vault.transaction import Transaction
 
 Progress = Callable[[int, int], None]
 """Called now and then with the sessions that were written, and how many there are."""
+HIDDEN = "(paused run)", "(withheld)"
+"""What the branches are called that are no part of the conversation: what is withheld of it, and a run that is paused."""
 _NO_SPACE = (28, 122)  # ENOSPC, EDQUOT
 
 
@@ -61,25 +63,27 @@ class Line(NamedTuple):
 class Exporting(Conversation):
     """One session on its way out."""
 
-    def lines(self, asker: Asker) -> list[Line]:
-        """Every item of every branch, proven. Raises IntegrityError, AccessDeniedError."""
-        return run_blocking(self._perform(lambda opened: self._export(opened, asker), create=False))
+    def lines(self, asker: Asker, action: str = "session.read", *, hidden: bool = False) -> list[Line]:
+        """Every item of every branch, proven; with `hidden` those that the agent does not see too. It is an entry of that
+        action. Raises IntegrityError, AccessDeniedError."""
+        return run_blocking(self._perform(lambda opened: self._export(opened, asker, action, hidden), create=False))
 
-    def _export(self, opened: Opened, asker: Asker) -> Operation[Any, list[Line]]:
+    def _export(self, opened: Opened, asker: Asker, action: str, hidden: bool) -> Operation[Any, list[Line]]:
         tenant, keys = opened.tenant, opened.keys
 
         def run(tx: Transaction) -> list[tuple[str, Fetched]]:
-            row = self._enter(tx, opened, asker, "session.read")
+            row = self._enter(tx, opened, asker, action)
             if row is None or keys is None:
                 self._record_unknown(tx, opened)
                 return []
             found = []
+            labels = dict(zip(branches.hidden(tenant.keys, row.uid), HIDDEN, strict=True))
             for one in branches.of_session(tx.execute, row.id):
                 branches.check(tenant.keys.ledger, row.uid, one)
                 spot = self._spot(tx, row, one.id)
-                # Else it was deleted, or is no part of the conversation.
-                if spot.id == one.id and one.name not in branches.hidden(tenant.keys, row.uid):
-                    found.append((branches.open_name(keys.subject_key, one), self._fetch(tx, spot, None, None)))
+                if spot.id == one.id and (hidden or one.name not in labels):  # else it was deleted, or is not to be seen
+                    label = labels.get(one.name) or branches.open_name(keys.subject_key, one)
+                    found.append((label, self._fetch(tx, spot, None, None)))
             count = sum(items for _, (_, items) in found)
             tx.record({"items": count, "detail": {"export": True, "branches": len(found)}}, session=row.id)
             return [(name, fetched) for name, (fetched, _) in found]
@@ -97,7 +101,7 @@ class Exporting(Conversation):
             return lines
 
         # Durable: what leaves the store is in the ledger whatever happens to the machine.
-        return Operation(run, finish, True, self._door.fields("session.read", opened, asker))
+        return Operation(run, finish, True, self._door.fields(action, opened, asker))
 
 
 def export(
@@ -115,7 +119,7 @@ def export(
     wanted, erased = _wanted(shared, one, session_id, actor)
     asker, items = Asker(actor), 0
     path = None if hasattr(out, "write") else Path(os.fspath(out)).expanduser()
-    with _opened(out if path is None else path) as file:  # type: ignore[arg-type]
+    with opened(out if path is None else path) as file:  # type: ignore[arg-type]
         for number, names in enumerate(wanted, 1):
             exporting = Exporting(
                 shared,
@@ -174,7 +178,7 @@ def _json(names: Names, line: Line) -> bytes:
 
 
 @contextmanager
-def _opened(out: Path | BinaryIO) -> Iterator[BinaryIO]:
+def opened(out: Path | BinaryIO) -> Iterator[BinaryIO]:
     """What is written to: a stream as it is, or a file that takes its place when it is whole."""
     if not isinstance(out, Path):
         yield out

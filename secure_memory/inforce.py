@@ -1,7 +1,7 @@
 """The policy in force, as operations use it: who may do what, what has to be kept, what is taken out.
 
-- One policy governs a store. It stands in the system vault's control state, as canonical JSON and numbered; each other vault's
-  control state has its number and its SHA-256, so that every entry's digest says which policy governed it.
+- One policy governs a store. It stands in the system vault's control state, as canonical JSON and numbered; each other
+  vault's control state has its number and its SHA-256, so that every entry's digest says which policy governed it.
 - An operation is built with one policy and checks inside its transaction that it is the vault's (`govern`). Where the vault
   has a later one, another process put it in force: the operation is built again (`StalePolicyError`). Where the vault has
   an earlier one, the operation carries the policy there, with an entry, before it does anything else.
@@ -15,7 +15,7 @@ from functools import lru_cache
 from hashlib import sha256
 
 from secure_memory.actor import Actor, program
-from secure_memory.errors import AccessDeniedError, TamperedError
+from secure_memory.errors import AccessDeniedError, RollbackError, TamperedError
 from secure_memory.ledger.ledger import VERIFY_HINT
 from secure_memory.policy import model, retention
 from secure_memory.policy.access import Decision, Gate
@@ -38,7 +38,7 @@ class InForce:
     """A policy with its number in the store; immutable, and shared by all operations."""
 
     def __init__(self, policy: Policy, number: int, text: bytes | None = None) -> None:
-        """`text` is what was put in force, where it was: a later version, which knows more fields, would write another one."""
+        """`text` is what was put in force, where it was: a later version, which knows more fields, would write another."""
         self.policy = policy
         self.number = number
         self.text = policy.canonical() if text is None else text
@@ -123,6 +123,28 @@ def govern(tx: Transaction, policy: InForce) -> None:
     tx.set_control(_STAMP, policy.stamp)
     nobody = dict.fromkeys(("roles", "purpose", "reason", "session", "subject", "run"))
     tx.record({"action": "policy.apply", "actor": "secure-memory", **nobody, "detail": policy.detail()})
+
+
+def begin(tx: Transaction) -> InForce:
+    """Put the baseline in force in a store that was made before there were policies, with its entry: a later version of the
+    package brings another baseline."""
+    found = of_system(tx.control)
+    if found is None:
+        found = first()
+        put_in_force(tx, found)
+        tx.record({"detail": found.detail()})
+    return found
+
+
+def known(tx: Transaction, number: int) -> InForce:
+    """The policy in force, by the system vault: it has this number or a later one. Raises RollbackError, TamperedError."""
+    found = of_system(tx.control)
+    if found is None or found.number < number:
+        raise RollbackError(
+            "a vault is governed by a policy that the system vault does not know",
+            hint="is system.db an older copy than the vaults? restore its newest backup",
+        )
+    return found
 
 
 def put_in_force(tx: Transaction, policy: InForce) -> None:

@@ -38,7 +38,8 @@ class Particulars(Accounting):
         return await self._perform(lambda opened: self._names(opened, asker), create=False)
 
     async def describe(self, change: Callable[[Names], Names], asker: Asker) -> None:
-        """Change tags or metadata; the session begins with it where it has not begun."""
+        """Change tags or metadata; the session begins with it where it has not begun. Raises LegalHoldError where that would
+        take it out of a hold."""
         await self._perform(lambda opened: self._change(opened, change, "session.tag", asker), create=True)
 
     async def end(self, reason: str | None, asker: Asker) -> None:
@@ -53,7 +54,8 @@ class Particulars(Accounting):
     async def assign(self, subject: str, asker: Asker) -> None:
         """Let the session belong to another subject; returns when the old key is destroyed.
 
-        Raises ConfigurationError where it has not begun, StoreBusyError where someone else assigns it meanwhile.
+        Raises ConfigurationError where it has not begun, StoreBusyError where someone else assigns it meanwhile,
+        LegalHoldError where that would take it out of a hold.
         """
         made = await self._aside(self._door.prepare, subject)
         await self._perform(lambda opened: self._assign(opened, made, subject, asker), create=False)
@@ -85,7 +87,9 @@ class Particulars(Accounting):
                 if action == "session.end":
                     raise not_begun(self.tenant)
                 row = self._begin(tx, opened.tenant, keys)
-            names = change(sessions.open_names(keys.subject_key, tenant.uid, row))
+            before = sessions.open_names(keys.subject_key, tenant.uid, row)
+            names = change(before)
+            self._refuse_escape(tx, opened, row, before, row, names)
             sealed = sessions.seal_names(keys.subject_key, tenant.uid, row.uid, names)
             row = sessions.update(tx.execute, tenant.ledger, tenant.uid, row._replace(sealed=sealed))
             tx.record({"detail": {"session_row": sessions.digest(row)}}, session=row.id)
@@ -108,9 +112,11 @@ class Particulars(Accounting):
                     f"tenant {self.tenant!r}: the session was assigned by someone else meanwhile",
                     hint="see whose it is now, then try again",
                 )
-            names = sessions.open_names(keys.subject_key, tenant.uid, row)._replace(subject=subject)
+            before = sessions.open_names(keys.subject_key, tenant.uid, row)
+            names = before._replace(subject=subject)
             sealed = sessions.seal_names(made.subject_key, tenant.uid, row.uid, names)
             new = row._replace(subject=made.subject, key_version=made.version, sealed=sealed)
+            self._refuse_escape(tx, opened, row, before, new, names)
             new = sessions.update(tx.execute, tenant.ledger, tenant.uid, new)
             said = {"to": made.subject.hex(), "key_version": made.version, "session_row": sessions.digest(new)}
             anew = _resealing(tenant.uid, keys, made)

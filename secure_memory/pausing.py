@@ -7,24 +7,16 @@ them. So an older state, with a call that was made already, can't be put back: t
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-from secure_memory import clock
 from secure_memory import items as sdk_items
-from secure_memory.errors import TamperedError
 from secure_memory.items import Item
-from secure_memory.keys.opened import SessionKeys
 from secure_memory.ledger.entry import BranchHead
-from secure_memory.ledger.ledger import VERIFY_HINT
 from secure_memory.particulars import Particulars
-from secure_memory.service import Spot
-from secure_memory.tenancy import Asker, Opened, Tenant
+from secure_memory.tenancy import Asker, Opened
 from secure_memory.vault import branches, history
-from secure_memory.vault.branches import BranchRow
 from secure_memory.vault.commits import Operation
 from secure_memory.vault.history import ItemRow
-from secure_memory.vault.sessions import SessionRow
 from secure_memory.vault.transaction import Transaction
 
 _DETAIL = {"run_state": True}
@@ -59,6 +51,7 @@ class Pausing(Particulars):
             mac = branches.state_mac(tenant.keys, row.uid)
             spot = self._hidden(tx, tenant, row, mac)
             if spot is not None:
+                self._withhold(tx, opened, row, spot, doomed=lambda _: True)
                 head, _ = history.clear(tx, spot.id, spot.head)
             elif sealed:
                 spot = self._hide(tx, tenant, row, keys, mac)

@@ -13,6 +13,7 @@ from secure_memory.actor import Actor, program, resolve
 from secure_memory.directory import Manifest
 from secure_memory.errors import ConfigurationError, RollbackError, SecureMemoryError, StorageError
 from secure_memory.inforce import InForce, StalePolicyError, govern
+from secure_memory.keys import store_keys, tombstones
 from secure_memory.keys.database import SCHEMA, Driver
 from secure_memory.keys.key import Key
 from secure_memory.keys.keyring import Keyring
@@ -31,8 +32,7 @@ from secure_memory.vault.vault import Vault
 
 T = TypeVar("T")
 
-SYSTEM_TENANT = "(system)"
-"""The system vault's place in the keyring: no tenant's name may begin like it."""
+SYSTEM_TENANT = store_keys.SYSTEM_TENANT
 
 log = get_logger(__name__)
 
@@ -61,7 +61,13 @@ class SharedStore:
         self._making = threading.RLock()  # held while a tenant is made or opened
         self._policy: InForce | None = None
         fork.renew(self)
-        self.keyring = Keyring(_keys_driver(None if path is None else path / directory.KEYS), root, manifest.uid)
+        beside = self._anchor(manifest.uid)  # no vault's: the list of tombstones lies where the anchors do
+        self.keyring = Keyring(
+            _keys_driver(self.path_of_keys),
+            root,
+            manifest.uid,
+            None if beside is None else beside.path.with_name(tombstones.FILE),
+        )
 
     def forked(self) -> None:
         """In the child of a fork: whoever was making a tenant is not there."""
@@ -128,7 +134,10 @@ class SharedStore:
         """The policy in force, as far as this process knows. Raises TamperedError."""
         if self._policy is None:
             found = inforce.of_system(self.system.vault.database.control)
-            self._policy = self._policy or found or inforce.first()
+            if found is None:
+                fields = {"action": "policy.apply", "actor": "secure-memory"}
+                found = perform_blocking(self.system.vault, Operation(inforce.begin, lambda found: found, True, fields))
+            self._policy = self._policy or found
         return self._policy
 
     def reload_policy(self, number: int) -> None:
@@ -136,16 +145,12 @@ class SharedStore:
 
         Raises RollbackError where the system vault knows no such policy, TamperedError.
         """
-        control = perform_blocking(
-            self.system.vault, Operation(lambda tx: tx.control, lambda found: found, False, {"action": "policy.apply"})
+        asked = {**asking(None), "action": "policy.apply"}
+        found = perform_blocking(
+            self.system.vault, Operation(lambda tx: inforce.known(tx, number), lambda found: found, False, asked)
         )
-        found = inforce.of_system(control)
-        if found is None or found.number < number:
-            raise RollbackError(
-                "a vault is governed by a policy that the system vault does not know",
-                hint="is system.db an older copy than the vaults? restore its newest backup",
-            )
-        self._policy = found
+        if self._policy is None or self._policy.number <= found.number:  # else another thread has found a later one
+            self._policy = found
 
     # ---- vaults -------------------------------------------------------------------------------------------------
 
@@ -176,6 +181,11 @@ class SharedStore:
         if keys.name == SYSTEM_TENANT:
             return self.path / directory.SYSTEM
         return self.path / directory.VAULTS / f"{keys.vault.hex()}.db"
+
+    @property
+    def path_of_keys(self) -> Path | None:
+        """Where keys.db is; None in memory."""
+        return None if self.path is None else self.path / directory.KEYS
 
     def _anchor(self, vault: bytes) -> Anchor | None:
         if self.path is None or self.anchor_directory is None:
@@ -214,13 +224,13 @@ class SharedStore:
 
 
 def record(tenant: Tenant, fields: Mapping[str, Any], actor: Actor | None) -> None:
-    """Append an entry to the tenant's own ledger, if the actor may, and wait until it is on disk. Raises AccessDeniedError."""
+    """Append an entry to the tenant's own ledger, if the actor may, and wait until it is on disk. Raises as `transact`."""
     transact(tenant, lambda tx: tx.record(fields), fields["action"], actor)
 
 
 def transact(tenant: Tenant, work: Callable[[Transaction], T], action: str, actor: Actor | None) -> T:
-    """What `work` returns in a transaction of the tenant's vault, governed by the policy in force and allowed by it; it is on
-    disk then. Waits. Raises AccessDeniedError, and what `work` raises."""
+    """What `work` returns in a transaction of the tenant's vault, governed by the policy in force and allowed by it; it is
+    on disk then. Waits. Raises AccessDeniedError, and what `work` raises."""
     who = resolve(None, None, actor)
     while True:
         policy = tenant.store.policy

@@ -1,7 +1,7 @@
 """What an agent deletes and a hold or a floor keeps: it is moved out of the agent's sight, and not deleted.
 
-- What is withheld goes, in the transaction that takes it away and with an entry of its own, to a hidden branch of the session,
-  with a chain of its own. Nothing leads back: no read, no list, no switch, no compaction.
+- What is withheld goes, in the transaction that takes it away and with an entry of its own, to a hidden branch of the
+  session, with a chain of its own. Nothing leads back: no read, no list, no switch, no compaction.
 - It is proven before it is moved: a forged row does not become a true one on the way.
 - The purge deletes it when it may (`lifecycle.purge`), and an erasure seals it anew (`lifecycle.erase`).
 
@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable
 
 from secure_memory import clock
-from secure_memory.errors import TamperedError
+from secure_memory.errors import LegalHoldError, TamperedError
 from secure_memory.keys.opened import SessionKeys
 from secure_memory.ledger.ledger import VERIFY_HINT
 from secure_memory.policy import retention
@@ -24,7 +24,7 @@ from secure_memory.tenancy import Opened, Tenant
 from secure_memory.vault import activity, branches, history, holds, sessions
 from secure_memory.vault.branches import BranchRow
 from secure_memory.vault.history import ItemRow
-from secure_memory.vault.sessions import SessionRow
+from secure_memory.vault.sessions import Names, SessionRow
 from secure_memory.vault.transaction import Transaction
 
 Which = Callable[[ItemRow], bool]
@@ -84,6 +84,21 @@ class Withholding(Service):
             return retention.keeps(policy.policy.retention, facts, now)
 
         return keep if about or floors else None
+
+    def _refuse_escape(
+        self, tx: Transaction, opened: Opened, row: SessionRow, names: Names, new: SessionRow, to: Names
+    ) -> None:
+        """Raise LegalHoldError where a hold is about the session, and would not be about what it is to become: who may tag a
+        session or give it to another subject may not take it out of a hold."""
+        tenant, uid = opened.tenant.keys, row.uid.hex()
+        for hold in holds.active(tx.execute, tx.control, tenant.ledger, tenant.uid):
+            if hold.covers_session(uid, row.subject.hex(), names.tags) > hold.covers_session(
+                uid, new.subject.hex(), to.tags
+            ):
+                raise LegalHoldError(
+                    f"tenant {self.tenant!r}: hold {hold.id} is about the session by its subject or its tags",
+                    hint="release the hold first, or place one on the session itself",
+                )
 
     # ---- hidden branches ----------------------------------------------------------------------------------------
 

@@ -128,7 +128,7 @@ ATTACKS = {
         f"INSERT INTO ledger SELECT seq + 1, branch, session, entry, nodes, root, mac FROM ledger WHERE seq = {LAST}"
     ),
     # (2)
-    "the control state was edited": "INSERT INTO control VALUES ('policy', x'00')",
+    "the control state was edited": "UPDATE control SET value = x'00' WHERE name = 'policy'",
     "the control state is gone": "DELETE FROM control",
     "the control state is another vault's": "UPDATE control SET value = zeroblob(16) WHERE name = 'vault'",
     # (3)

@@ -46,7 +46,8 @@ class SessionParticulars:
     async def set_tags(self, /, **tags: str | None) -> None:
         """Tag the session: ``await session.set_tags(record="phi")``. Other tags stay; None takes one away.
 
-        Raises ValueError where a value is no text, or is empty or too long, or there are too many; AccessDeniedError.
+        Raises ValueError where a value is no text, or is empty or too long, or there are too many; AccessDeniedError;
+        LegalHoldError where a hold is about the session by the tags that it has.
         """
         for name, value in tags.items():
             if value is not None:
@@ -98,7 +99,8 @@ class SessionParticulars:
         session key is destroyed. Other handles of the session go on.
 
         Raises ConfigurationError where the session has not begun, ValueError for a bad name, IntegrityError,
-        StoreBusyError where someone else assigns it at the same time.
+        StoreBusyError where someone else assigns it at the same time, LegalHoldError where a hold is about the session by
+        its subject.
         """
         check_text("new_subject", new_subject)
         await self._conversation.assign(new_subject, self._asker(None, None))

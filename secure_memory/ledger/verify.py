@@ -8,7 +8,9 @@ For each row, in order of `seq`:
 4. its nodes are those of the Merkle tree over all entries so far;
 5. its root is the root of that tree;
 6. a row has a branch if its entry sets a head, and only then; the entries of one branch name one session and one branch
-   uid, which no other branch has.
+   uid, which no other branch has;
+7. the control state changes with an entry that says so, and with no other: whoever put an older one back is found, although
+   later entries carry it.
 
 What comes back, the newest head of each branch among it, is what the vault's own check compares the items with. Called by
 `audit` inside a read transaction, so that other processes go on writing.
@@ -27,6 +29,7 @@ from secure_memory.ledger.ledger import VERIFY_HINT, Execute, HeadRow, Ledger, R
 Progress = Callable[[int], None]
 """Called now and then with the number of rows checked so far."""
 _PROGRESS_EVERY = 2000
+_CHANGES_CONTROL = frozenset({"policy.apply", "hold.place", "hold.release"})
 
 
 @dataclass(slots=True)
@@ -70,6 +73,9 @@ def verify(execute: Execute, ledger: Ledger, tenant: bytes, progress: Progress |
             raise _wrong(seq, "is a write, and its row does not say so")
         if entry.session is not None and isinstance(row_digest := entry.detail.get("session_row"), str):
             checked.rows[entry.session] = row_digest
+        before = checked.newest or entry
+        if entry.control != before.control and entry.action not in _CHANGES_CONTROL:  # (7)
+            raise _wrong(seq, "carries another control state than the entry before it")
         checked.newest = entry
         seq += 1
         if progress is not None and seq % _PROGRESS_EVERY == 0:

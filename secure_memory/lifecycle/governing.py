@@ -1,7 +1,9 @@
 """The policy of a store: put in force, shown, asked. `SecureStore` has its methods from `Governing`.
 
-Putting one in force is one transaction of the system vault, with its `policy.apply` entry; then each tenant's vault is told, with an
-entry of its own. A process that dies in between leaves vaults that the next operation on them tells (`inforce.govern`).
+Putting one in force is one transaction of the system vault, with its `policy.apply` entry; then each tenant's vault is told,
+with an entry of its own. Where that dies in between, a vault is told by the next operation on it of a process that knows
+(`inforce.govern`): one that was opened since, or that applies the same policy again. Until then a process that was open
+before works on that vault by the policy before.
 """
 
 from __future__ import annotations
@@ -12,14 +14,16 @@ from dataclasses import dataclass
 
 from secure_memory import audit
 from secure_memory.actor import Actor, as_actor
-from secure_memory.errors import ConfigurationError
+from secure_memory.errors import ConfigurationError, SecureMemoryError
 from secure_memory.inforce import InForce, of_system, put_in_force
-from secure_memory.policy.access import Decision, decide
-from secure_memory.policy.durations import Duration
-from secure_memory.policy.model import ACTIONS, Policy
-from secure_memory.policy.weakening import surely_not_shorter
+from secure_memory.policy.access import Decision, allows, decide
+from secure_memory.policy.matching import KINDS
+from secure_memory.policy.model import ACTIONS, Policy, RetentionRule
+from secure_memory.policy.weakening import surely_not_shorter, weakenings
 from secure_memory.shared import SYSTEM_TENANT, SharedStore, transact
 from secure_memory.vault.transaction import Transaction
+
+_KEY = ("retention", "rules")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +57,20 @@ class Governing:
         return shared.policy.policy
 
     def policy_apply(self, source: str | os.PathLike[str] | Policy, *, confirm_shorten: bool = False) -> PolicyApplied:
-        """Put a policy in force, in every tenant at once: a file, a pack's name, or one that is loaded. It is a `policy.apply`
-        entry of the store's own ledger and of each tenant's.
+        """Put a policy in force, in every tenant at once: a file, a pack's name, or one that is loaded. It is a
+        `policy.apply` entry of the store's own ledger and of each tenant's. Applied again, it tells the tenants again.
 
         Raises PolicyError where it is none, ConfigurationError where it keeps something shorter than the one in force and
-        `confirm_shorten` does not say that this is meant, AccessDeniedError, IntegrityError, StorageError.
+        `confirm_shorten` does not say that this is meant, or no role of it allows `policy.apply`; AccessDeniedError,
+        IntegrityError, StorageError.
         """
         shared, who = self._open(), self._who()
         policy, warnings = _loaded(source)
+        if not any(allows(role, "policy.apply") for role in policy.access.roles.values()):
+            raise ConfigurationError(
+                "the policy lets nobody apply a later one: no role allows policy.apply",
+                hint="give a role that somebody has `allow: [policy.apply]`",
+            )
 
         def work(tx: Transaction) -> tuple[InForce, tuple[str, ...], bool]:
             now = of_system(tx.control) or shared.policy
@@ -82,11 +92,9 @@ class Governing:
 
         now, shortened, changed = transact(shared.system, work, "policy.apply", who)
         shared.reload_policy(now.number)
-        told = [one for one in audit.tenants(shared, None) if one.keys.name != SYSTEM_TENANT]
-        for one in told:
-            transact(one, lambda tx: None, "store.open", who)  # nobody's to forbid: what governs the vault is brought to it
+        told = _tell(shared, who)
         name = policy.metadata.name
-        return PolicyApplied(name, policy.metadata.version, now.digest, now.number, shortened, warnings, len(told), changed)
+        return PolicyApplied(name, policy.metadata.version, now.digest, now.number, shortened, warnings, told, changed)
 
     def access_check(
         self, actor: Actor | str, action: str, *, purpose: str | None = None, reason: str | None = None
@@ -102,6 +110,20 @@ class Governing:
         return decide(access, who.id, who.roles, purpose or who.purpose, reason or who.reason, action)
 
 
+def _tell(shared: SharedStore, who: Actor | None) -> int:
+    """Bring the policy in force to every tenant's vault; returns how many they are. Where one can't be told, the others are,
+    and then its error is raised: its next operation meets the same trouble, or is told."""
+    told, trouble = [one for one in audit.tenants(shared, None) if one.keys.name != SYSTEM_TENANT], None
+    for one in told:
+        try:
+            transact(one, lambda tx: None, "store.open", who)  # nobody's to forbid
+        except SecureMemoryError as error:
+            trouble = trouble or error
+    if trouble is not None:
+        raise trouble
+    return len(told)
+
+
 def _loaded(source: str | os.PathLike[str] | Policy) -> tuple[Policy, tuple[str, ...]]:
     if isinstance(source, Policy):
         return source, ()
@@ -113,18 +135,39 @@ def _loaded(source: str | os.PathLike[str] | Policy) -> tuple[Policy, tuple[str,
 
 
 def shorter(old: Policy, new: Policy) -> Iterator[str]:
-    """In which respects the new policy keeps shorter than the old one, in words. A rule that is new is none of them: what it is
-    about was kept by none."""
+    """In which respects the new policy keeps shorter than the old one, in words. A rule that is new is one of them only
+    where it deletes earlier what an old rule is about: what none was about was kept by none."""
     rules = {rule.id: rule for rule in new.retention.rules}
     for rule in old.retention.rules:
         now = rules.get(rule.id)
-        if rule.floor is not None and (now is None or now.floor is None):
-            yield f"{rule.id} no longer keeps for at least {rule.min}"
-        elif now is not None:
-            for name, before, after in (("min", rule.floor, now.floor), ("max", rule.ceiling, now.ceiling)):
-                if _shorter(before, after):
-                    yield f"{rule.id} has {name} {getattr(now, name)}, had {getattr(rule, name)}"
+        if rule.floor is not None:
+            if now is None or now.floor is None:
+                yield f"{rule.id} no longer keeps for at least {rule.min}"
+            elif weaker := weakenings(_KEY, _only(rule, "min"), _only(now, "min")):
+                yield f"{rule.id}: {weaker[0]}"
+        if now is not None and now.ceiling is not None and _deletes_earlier(now, rule):
+            had = f"had {rule.max}" if rule.max != now.max else "and counts from earlier on, or is about more"
+            yield f"{rule.id} has max {now.max}, {had}"
+    known = {rule.id for rule in old.retention.rules}
+    for rule in new.retention.rules:
+        if rule.id not in known and rule.ceiling is not None:
+            for other in old.retention.rules:
+                if _meet(rule, other) and (other.ceiling is None or not surely_not_shorter(rule.ceiling, other.ceiling)):
+                    yield f"{rule.id} has max {rule.max}, and can be about what {other.id} is about"
+                    break
 
 
-def _shorter(before: Duration | None, after: Duration | None) -> bool:
-    return before is not None and after is not None and not surely_not_shorter(after, before)
+def _deletes_earlier(new: RetentionRule, old: RetentionRule) -> bool:
+    """Whether the old rule's ceiling would be a weaker one than the new rule's."""
+    return old.ceiling is None or bool(weakenings(_KEY, _only(new, "max"), _only(old, "max")))
+
+
+def _only(rule: RetentionRule, end: str) -> RetentionRule:
+    """The rule with nothing but its `min`, or its `max`."""
+    nothing = {"min": None, "max": None, "action": "delete", "basis": None}
+    return rule.model_copy(update={**nothing, end: getattr(rule, end)})
+
+
+def _meet(one: RetentionRule, other: RetentionRule) -> bool:
+    """Whether both can be about one item, as far as their kinds say."""
+    return bool(set(one.select.kind or KINDS) & set(other.select.kind or KINDS))

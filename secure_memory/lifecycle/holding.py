@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from secure_memory import audit, clock
 from secure_memory.actor import Actor, program, resolve
 from secure_memory.errors import ConfigurationError
-from secure_memory.shared import SYSTEM_TENANT, SharedStore, record, transact
+from secure_memory.shared import SYSTEM_TENANT, SharedStore, transact
 from secure_memory.tenancy import Tenant
 from secure_memory.vault import holds, sessions
-from secure_memory.vault.control import Control
 from secure_memory.vault.holds import Hold
 from secure_memory.vault.transaction import Transaction
 
@@ -68,6 +68,8 @@ class Holding:
         """
         if not isinstance(matter, str) or not matter.strip() or len(matter) > MAX_MATTER or not matter.isprintable():
             raise ValueError(f"a matter is 1 to {MAX_MATTER} printable characters")
+        if not all(isinstance(text, str) for tag in (tags or {}).items() for text in tag):
+            raise ValueError("tags are texts: names and values")
         if since is not None and until is not None and since >= until:
             raise ValueError("a hold's time range ends before it begins")
         shared, who = self._open(), self._who()
@@ -105,11 +107,14 @@ class Holding:
         for one in audit.tenants(shared, tenant):
             if one.keys.name == SYSTEM_TENANT:
                 continue
-            record(one, {"action": "audit.read", "detail": {"list": "holds"}}, self._who())
-            with one.vault.database.snapshot() as execute:
-                known = holds.all_holds(execute, Control.read(execute), one.keys.ledger, one.keys.uid)
+            known = transact(one, partial(_listed, one), "audit.read", self._who())
             found += [_info(shared, one, hold) for hold in known if released or hold.active]
         return found
+
+
+def _listed(tenant: Tenant, tx: Transaction) -> list[Hold]:
+    tx.record({"detail": {"list": "holds"}})
+    return holds.all_holds(tx.execute, tx.control, tenant.keys.ledger, tenant.keys.uid)
 
 
 def _session(tx: Transaction, tenant: Tenant, name: str) -> str:

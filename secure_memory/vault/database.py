@@ -133,18 +133,21 @@ class Database(Anchored):
     def _checked_control(self, execute: Callable[..., Any], tail: Tail) -> Control:
         """The control state: this vault's, and what the newest entry says of it. Raises TamperedError."""
         control = Control.read(execute)
-        if control.digest == self.control.digest:
-            return self.control
-        if (control.rows.get("vault"), control.rows.get("tenant")) != (self.identity.vault, self.identity.tenant):
+        known = control.digest == self.control.digest
+        if not known and (control.rows.get("vault"), control.rows.get("tenant")) != (
+            self.identity.vault,
+            self.identity.tenant,
+        ):
             raise TamperedError(f"{self.where()}: this is another vault than its name says", hint=VERIFY_HINT)
+        # Asked of what we know, too: somebody may have put it back after another process had changed it.
         newest = next(self.ledger.entries(execute, tail.size - 1), None)
         if newest is None or newest.control != control.digest:
             raise TamperedError(f"{self.where()}: the vault's control state was edited", hint=VERIFY_HINT)
-        return control
+        return self.control if known else control
 
     def create(self, fields: Mapping[str, Any], control: Mapping[str, bytes] | None = None) -> None:
-        """Make the vault, with its first entry and what `control` adds to its control state. Begun by two processes, or begun
-        again after a crash, it is made once."""
+        """Make the vault, with its first entry and what `control` adds to its control state. Begun by two processes, or
+        begun again after a crash, it is made once."""
         with self.lock:
             if self.connection is not None:
                 return
@@ -239,6 +242,11 @@ class Database(Anchored):
         except sqlcipher.DriverError as error:
             # The WAL still holds everything, and the next commit or checkpoint meets the same trouble aloud.
             log.warning("checkpoint failed", error=type(sqlcipher.translate(error, "")).__name__)
+
+    @property
+    def key(self) -> Key:
+        """The key of the file itself."""
+        return self._key
 
     def set_synchronous(self, mode: str) -> None:
         if mode != self.synchronous:

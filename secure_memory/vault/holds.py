@@ -30,8 +30,8 @@ _CONTROL = "holds"
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A hold. `session` and `subject` are uids in hex; `since` and `until` (exclusive) are about when an item was created, in
-    microseconds like `placed` and `released`."""
+    """A hold. `session` and `subject` are uids in hex; `since` and `until` (exclusive) are about when an item was created,
+    in microseconds like `placed` and `released`."""
 
     id: int
     matter: str
@@ -69,7 +69,7 @@ def all_holds(execute: Callable[..., Any], control: Control, ledger_key: Key, te
     """Every hold there ever was, in order. Raises TamperedError where one was edited or is gone."""
     stored = execute("SELECT id, said, mac FROM holds ORDER BY id").fetchall()
     for number, said, mac in stored:
-        if not hmac.compare_digest(_mac(ledger_key, tenant, number, said), mac):
+        if number < 1 or not hmac.compare_digest(_mac(ledger_key, tenant, number, said), mac):
             raise TamperedError("a legal hold was edited", hint=VERIFY_HINT)
     if control.rows.get(_CONTROL, _digest([])) != _digest([mac for _, _, mac in stored]):
         raise TamperedError("a legal hold is gone, or one was put back", hint=VERIFY_HINT)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from secure_memory import fork
@@ -236,5 +236,6 @@ def _incident(error: BaseException, fields: Mapping[str, Any]) -> dict[str, Any]
     if isinstance(error, IntegrityError):
         return {"action": "session.tampered", "outcome": "failed", "detail": detail}
     if isinstance(error, AccessDeniedError):
-        return {"action": "access.denied", "outcome": "denied", "detail": {**detail, "needed": error.needed}}
+        asked = {"during": error.action, "needed": error.needed}  # an operation may be several actions
+        return {"action": "access.denied", "outcome": "denied", "detail": {**detail, **asked}}
     return None

@@ -1,12 +1,12 @@
 """The whole check of one vault against its ledger, and the first thing that is wrong.
 
 1. The ledger itself (`ledger.verify`).
-2. The control state is this vault's, and the newest entry carries its digest.
+2. The control state is this vault's, and the newest entry carries its digest; the legal holds are those that it says.
 3. Every session's row has our MAC, and is the newest one that the ledger knows if it was changed; its main branch is one
    that the ledger knows as this session's; every branch of
    the ledger has its row, with our MAC and the uid that the ledger names.
 4. The items of every branch, from its base to its head, form the chain that the ledger's newest write names.
-5. Every item opens in its place.
+5. Every item opens in its place; a session that was erased has none.
 6. There are no items of branches that the ledger does not know.
 7. Every row of usage has our MAC, belongs to a known session and branch, and says what the ledger says was spent.
 """
@@ -23,7 +23,7 @@ from secure_memory.errors import TamperedError
 from secure_memory.ledger import verify as ledger_verify
 from secure_memory.ledger.ledger import VERIFY_HINT
 from secure_memory.ledger.verify import Checked, Progress
-from secure_memory.vault import branches, history, sessions, usage
+from secure_memory.vault import branches, erasures, history, holds, sessions, usage
 from secure_memory.vault.branches import BranchRow
 from secure_memory.vault.control import Control
 from secure_memory.vault.database import Database
@@ -45,7 +45,8 @@ class Whole:
 def verify(execute: Callable[..., Any], database: Database, key_of: KeyOf, progress: Progress | None = None) -> Whole:
     """Check the whole vault. Raises TamperedError, which names the first thing that is wrong."""
     checked = ledger_verify.verify(execute, database.ledger, database.identity.tenant, progress)  # (1)
-    _check_control(execute, database, checked)  # (2)
+    control = _checked_control(execute, database, checked)  # (2)
+    holds.all_holds(execute, control, database.ledger_key, database.identity.tenant)
     rows = {row.id: row for row in sessions.rows(execute)}
     ciphers: dict[int, AESGCM] = {}
     for row in rows.values():  # (3)
@@ -55,7 +56,8 @@ def verify(execute: Callable[..., Any], database: Database, key_of: KeyOf, progr
             raise TamperedError(f"session {row.uid.hex()} has a branch that the ledger does not know", hint=VERIFY_HINT)
         if checked.rows.get(row.uid.hex(), sessions.digest(row)) != sessions.digest(row):
             raise TamperedError(f"the row of session {row.uid.hex()} is an older one", hint=VERIFY_HINT)
-        ciphers[row.id] = key_of(row)
+        if not erasures.is_stub(row):
+            ciphers[row.id] = key_of(row)
     unknown = {row[0]: BranchRow(*row) for row in execute("SELECT * FROM branches")}
     items = 0
     owners: dict[int, usage.Owner] = {}
@@ -69,7 +71,10 @@ def verify(execute: Callable[..., Any], database: Database, key_of: KeyOf, progr
         head = known.head
         try:
             history.prove(found, branch, head.base_position, head.base_link, head)  # (4)
-            history.unsealed(found, ciphers[row_.id], database.identity.tenant, row_.uid)  # (5)
+            if found and row_.id not in ciphers:
+                raise TamperedError("it was erased, and has items", hint=VERIFY_HINT)
+            if found:
+                history.unsealed(found, ciphers[row_.id], database.identity.tenant, row_.uid)  # (5)
         except TamperedError as error:
             raise TamperedError(f"session {known.session}: {error}", hint=VERIFY_HINT) from None
         items += len(found)
@@ -83,9 +88,10 @@ def verify(execute: Callable[..., Any], database: Database, key_of: KeyOf, progr
     return Whole(checked.tail.size, len(rows), items, checked.tail.root)
 
 
-def _check_control(execute: Callable[..., Any], database: Database, checked: Checked) -> None:
+def _checked_control(execute: Callable[..., Any], database: Database, checked: Checked) -> Control:
     control = Control.read(execute)
     if (control.rows.get("vault"), control.rows.get("tenant")) != (database.identity.vault, database.identity.tenant):
         raise TamperedError("the control state is another vault's", hint=VERIFY_HINT)
     if checked.newest is None or checked.newest.control != control.digest:
         raise TamperedError("the control state is not what the newest entry says", hint=VERIFY_HINT)
+    return control

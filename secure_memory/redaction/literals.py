@@ -124,7 +124,7 @@ def _turn(mark: str, state: str, frames: list[_Frame], keys: tuple[str, ...], pa
 
 
 def splice(raw: str, found: list[Literal], changes: Mapping[int, str]) -> str:
-    """The JSON text with some literals (by their index in `found`) replaced by strings; all else is byte for byte the same."""
+    """The JSON text with some literals (by their index in `found`) replaced by strings; all else stays byte for byte."""
     parts, at = [], 0
     for index in sorted(changes):
         literal = found[index]

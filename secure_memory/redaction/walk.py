@@ -29,28 +29,35 @@ MIN_NUMBER = 3
 """No entity is a number of fewer characters (the shortest is a card verification code)."""
 
 _PROTECTED = frozenset(
-    # What the SDK and the API find an item, its kind and its answer by. Changed, the next request fails.
-    "id type role name namespace status phase object model caller execution server_label connector_id"
-    # Opaque to all but who wrote it, and checked there: changed, it is refused. Nothing in it could be read.
-    " encrypted_content fingerprint signature thought_signature"
-    # Files, pictures and sound are bytes: what is in them is beyond a redactor of text, and docs/redaction.md says so.
-    " file_data audio_data b64_json"
-    # Tools as their makers describe them to the model: configuration. JSON Schema breaks where a word of it changes.
-    " input_schema output_schema parameters"
-    # Figures and enumerations of the protocol; a string in their place is an error there.
-    " detail format encoding index start_index end_index score logprobs logprob top_logprobs bytes created_at"
-    " timeout_ms max_output_length exit_code x y scroll_x scroll_y button mime_type".split()
+    {
+        # What the SDK and the API find an item, its kind and its answer by. Changed, the next request fails.
+        *("id", "type", "role", "name", "namespace", "status", "phase", "object", "model", "caller", "execution"),
+        *("server_label",),  # and whatever ends with _id or _ids
+        # Opaque to all but who wrote it, and checked there: changed, it is refused. There is nothing in it to read.
+        *("encrypted_content", "fingerprint", "signature", "thought_signature"),
+        # Files, pictures and sound are bytes: what is in them is beyond a redactor of text.
+        *("file_data", "audio_data", "b64_json"),
+        # Tools as their makers describe them to the model: configuration. JSON Schema breaks where a word of it changes.
+        *("input_schema", "output_schema", "parameters"),
+        # Figures and enumerations of the protocol: a text in their place is an error there.
+        *("detail", "format", "encoding", "mime_type", "button", "index", "start_index", "end_index", "score", "bytes"),
+        *("logprobs", "logprob", "top_logprobs", "created_at", "timeout_ms", "max_output_length", "exit_code"),
+        *("x", "y", "scroll_x", "scroll_y"),
+    }
 )
-_DATA = frozenset("arguments input output env attributes variables result structured_content".split())
+_DATA = frozenset({"arguments", "input", "output", "env", "attributes", "variables", "result", "structured_content"})
 """Below these is what a program or a person wrote, and no protocol: `name` and `id` are data there, and are looked at."""
 _PARTS = frozenset(
-    "input_text output_text text refusal summary_text reasoning_text input_image output_image image image_url input_file"
-    " file input_audio audio computer_screenshot".split()
+    {
+        *("input_text", "output_text", "text", "refusal", "summary_text", "reasoning_text", "input_image", "output_image"),
+        *("image", "image_url", "input_file", "file", "input_audio", "audio", "computer_screenshot"),
+    }
 )
 """Parts that an output may consist of: protocol again."""
-_STRUCTURE = _DATA | frozenset(
-    "content text refusal transcript summary action actions operation results queries query outcome error tools".split()
-)
+_STRUCTURE = _DATA | {
+    *("content", "text", "refusal", "transcript", "summary", "action", "actions", "operation", "results", "queries"),
+    *("query", "outcome", "error", "tools"),
+}
 """Keys that say nothing about the value below them."""
 _PROSE = frozenset({"message", "reasoning", "compaction", "other"})
 
@@ -63,7 +70,7 @@ NONE = -1
 
 class Segment(NamedTuple):
     """A text to look at. `keys` are the JSON keys that lead to it, outermost first, empty for prose; `tool` says that it is
-    a leaf of what a tool was given or gave, where bare digit runs are no findings without a word or a key that names them."""
+    of what a tool was given or gave, where bare digit runs are no findings without a word or a key that names them."""
 
     text: str
     keys: tuple[str, ...]

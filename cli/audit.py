@@ -59,7 +59,7 @@ def log(
     """
     if not follow:
         most = 50 if limit is None else limit or None
-        with settings.opened() as store:
+        with settings.opened(on_reserve=True) as store:
             records = store.audit_log(since=since, until=until, actor=who, limit=most, **wanted)
         if settings.as_json:
             for record in records:
@@ -118,7 +118,7 @@ def verify(settings: Settings, tenant: str | None) -> None:
       secmem audit verify --store support.secmem
       secmem audit verify --tenant acme --anchor /anchors --anchor-required
     """
-    with settings.opened() as store, console(err=True).status("verifying ...") as status:
+    with settings.opened(on_reserve=True) as store, console(err=True).status("verifying ...") as status:
 
         def progress(name: str, entries: int) -> None:
             status.update(f"verifying {name}: {entries:,} entries")
@@ -169,7 +169,7 @@ def anchor(settings: Settings, tenant: str | None, begin: bool) -> None:
       secmem audit anchor --store support.secmem
       secmem audit anchor --init --reason "new anchor volume, verified before"
     """
-    with settings.opened() as store:
+    with settings.opened(on_reserve=True) as store:
         reports = store.audit_anchor(tenant=tenant, begin=begin)
     if settings.as_json:
         json_document([asdict(report) for report in reports])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,14 +57,16 @@ class Settings:
         return Actor(actor, self.roles, self.purpose, self.reason)
 
     @contextmanager
-    def opened(self, *, create: bool = False) -> Iterator[SecureStore]:
-        """The store, open, or made anew. All that happens inside is asked by `who()`, opening and closing too."""
+    def opened(self, *, create: bool = False, on_reserve: bool = False) -> Iterator[SecureStore]:
+        """The store, open, or made anew. All that happens inside is asked by `who()`, opening and closing too. What has to
+        work on a full disk is done `on_reserve` (see `SecureStore.on_reserve`)."""
         from secure_memory import SecureStore, acting_as  # here: it loads the driver, which `--help` doesn't need
 
         start = SecureStore.create if create else SecureStore.open
         path = self.path()
         with (
             acting_as(self.who()),
+            SecureStore.on_reserve(path) if on_reserve else nullcontext(),
             start(path, keys=self.key_file, anchor=self.anchor, anchor_required=self.anchor_required) as store,
         ):
             yield store

@@ -96,7 +96,8 @@ class Reviving:
 
     def _not_declared(self, behind: dict[str, anchors.State]) -> RollbackError:
         names = [
-            ("the store's own" if name == SYSTEM_TENANT else f"tenant {name!r}") for name in (*behind, *self._made.lost)
+            ("the store's own ledger" if name == SYSTEM_TENANT else f"tenant {name!r}")
+            for name in (*behind, *self._made.lost)
         ]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         return RollbackError(

@@ -103,7 +103,8 @@ class Subjects:
 
         `shown` says how each item is shown; without it they are written as they are kept. `progress(sessions so far,
         sessions)` is called now and then. Raises ConfigurationError where there is no such tenant or subject, or something
-        is at `out` already; KeyDestroyedError for a subject that was erased; IntegrityError, StorageError, AccessDeniedError.
+        is at `out` already; KeyDestroyedError for a subject that was erased; IntegrityError, StorageError and
+        AccessDeniedError.
         """
         shared = self._open()
         place = Path(out).expanduser()

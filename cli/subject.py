@@ -1,0 +1,60 @@
+"""`secmem subject`: what a person may ask for."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from secure_memory.cli.options import Group, Settings
+from secure_memory.cli.output import console, json_document, say
+
+_TENANT = click.option("--tenant", default="default", show_default=True, help="The tenant whose subject.")
+
+
+@click.group(cls=Group)
+def subject() -> None:
+    """The people that conversations are about, and what they may ask for.
+
+    \b
+    Example:
+      secmem subject export ana@example.com --tenant acme --out ana --reason "access request 17"
+    """
+
+
+@subject.command()
+@click.argument("name", metavar="SUBJECT")
+@_TENANT
+@click.option(
+    "--out", metavar="DIR", type=click.Path(path_type=Path), required=True, help="A new directory, or a file named .zip."
+)
+@click.pass_obj
+def export(settings: Settings, name: str, tenant: str, out: Path) -> None:
+    """Write everything that is kept about a person, for that person: conversations, what is withheld of them, usage, tags,
+    and who did what with it, when and why (GDPR Articles 15 and 20).
+
+    It is written whole or not at all, for its owner alone, and is not encrypted: hand it over by a safe way, then delete it.
+    It is an entry in the ledger: give your --reason.
+
+    \b
+    Examples:
+      secmem subject export ana@example.com --tenant acme --out ana --reason "access request 17"
+      secmem subject export ana@example.com --tenant acme --out ana.zip
+    """
+    with settings.opened() as store, console(err=True).status("exporting ...") as status:
+
+        def progress(written: int, total: int) -> None:
+            status.update(f"exporting: {written:,} of {total:,} sessions")
+
+        report = store.subject_export(name, out, tenant=tenant, progress=progress)
+    if settings.as_json:
+        json_document(asdict(report))
+        return
+    say(
+        f"exported {report.items:,} items of {report.sessions:,} sessions, {report.usage:,} rows of usage and "
+        f"{report.accesses:,} accesses to {report.path}",
+        bold=True,
+    )
+    if not report.masked:
+        say("nothing is masked in it: look whether it is about others too before you hand it over", fg="yellow")

@@ -23,7 +23,7 @@ from secure_memory.ledger.ledger import VERIFY_HINT
 from secure_memory.prices import Prices
 from secure_memory.shared import SYSTEM_TENANT, SharedStore, record
 from secure_memory.tenancy import Tenant
-from secure_memory.vault import branches, sessions, usage
+from secure_memory.vault import branches, erasures, sessions, usage
 from secure_memory.vault.branches import BranchRow
 from secure_memory.vault.sessions import SessionRow
 from secure_memory.vault.usage import Owner, UsageRow
@@ -140,11 +140,15 @@ def _rows(
                 branches.check(key, session.uid, branch)
             usage.check(key, Owner(branch.session, session.uid, branch.id, branch.uid), row)
             label = {name: labels.of(name, session, branch, row) for name in wanted}
-            unique = "".join(
-                {"subject": session.subject, "session": session.uid, "branch": branch.uid}.get(name, b"").hex()
-                for name in wanted
-            )
+            uids = {"subject": session.subject, "session": session.uid, "branch": branch.uid}
+            if erasures.is_stub(session):
+                uids = {}  # of whoever was erased, what was spent is told together
+            unique = "".join(uids.get(name, b"").hex() for name in wanted)
             yield (unique, *label.values()), row
+
+
+ERASED = "(erased)"
+"""What everybody is called who was erased."""
 
 
 class _Labels:
@@ -164,6 +168,8 @@ class _Labels:
             return row.model
         if what == "day":
             return clock.rfc3339(row.created)[:10]
+        if erasures.is_stub(session):
+            return ERASED
         if what == "branch":
             if branch.id not in self._branches:
                 self._branches[branch.id] = self._branch(session, branch)

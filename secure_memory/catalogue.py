@@ -18,6 +18,7 @@ from secure_memory.items import Item
 from secure_memory.service import run_blocking
 from secure_memory.shared import SharedStore, record
 from secure_memory.tenancy import Asker, Tenant
+from secure_memory.vault import erasures
 from secure_memory.vault.sessions import SessionRow
 
 
@@ -62,7 +63,8 @@ class Catalogue:
         until: int | None = None,
         limit: int | None = None,
     ) -> list[SessionInfo]:
-        """The tenant's sessions that match everything given, the newest `limit` of them, the newest first.
+        """The tenant's sessions that match everything given, the newest `limit` of them, the newest first; none that were
+        erased.
 
         `subject` is whose they are; `tags` are tags that a session must have; its last activity is to be at `since` or
         later and before `until` (microseconds). It is an `audit.read` entry. Raises ConfigurationError, IntegrityError.
@@ -81,7 +83,7 @@ class Catalogue:
                 if limit is not None and len(found) >= limit:
                     break
                 row = SessionRow(*columns)
-                if owner is not None and row.subject != owner:
+                if erasures.is_stub(row) or (owner is not None and row.subject != owner):
                     continue
                 info = _info(shared, one, execute, row)
                 if (

@@ -65,6 +65,11 @@ class Conversation(Withholding):
         # Of the current branch. Links begin at a branch's uid, so what one branch left here never passes for another's.
         self._prefix = Prefix() if cache else None
 
+    def _forget(self) -> None:
+        super()._forget()
+        if self._prefix is not None:
+            self._prefix.drop()
+
     async def read(self, limit: int | None, asker: Asker, action: str = "session.read") -> list[Item]:
         """The newest `limit` items in order, all where it is None or negative; proven. Raises IntegrityError."""
         texts = await self._perform(lambda opened: self._read(opened, limit, asker, action), create=False, here=True)

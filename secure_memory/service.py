@@ -29,7 +29,7 @@ from secure_memory.keys.opened import SessionKeys
 from secure_memory.ledger.entry import BranchHead
 from secure_memory.ledger.ledger import VERIFY_HINT
 from secure_memory.tenancy import Asker, Door, Opened, StaleError, Tenant, Tenants
-from secure_memory.vault import branches, history, seal, sessions
+from secure_memory.vault import branches, erasures, history, seal, sessions
 from secure_memory.vault.branches import MAIN
 from secure_memory.vault.commits import Operation, perform, perform_blocking
 from secure_memory.vault.history import NewItem
@@ -114,8 +114,12 @@ class Service:
         if row is None or not sessions.unchanged(tx.execute, row):
             row = sessions.find(tx.execute, opened.tenant.keys.name_mac("session", self.name))
             if row is None:
-                if keys is not None and not opened.made and sessions.was_created(tx.execute, keys.uid):
-                    raise TamperedError(f"tenant {self.tenant!r}: a session's row is gone", hint=VERIFY_HINT)
+                if self._row is not None:
+                    self._refuse_erased(tx, opened.tenant, self._row.uid)
+                if keys is not None and not opened.made:
+                    self._refuse_erased(tx, opened.tenant, keys.uid)
+                    if sessions.was_created(tx.execute, keys.uid):
+                        raise TamperedError(f"tenant {self.tenant!r}: a session's row is gone", hint=VERIFY_HINT)
                 return None
             sessions.check(opened.tenant.keys.ledger, opened.tenant.keys.uid, row)
             self._row = row
@@ -128,9 +132,18 @@ class Service:
             raise StaleError(self.tenant, row.key_version)
         return row
 
+    def _refuse_erased(self, tx: Transaction, tenant: Tenant, uid: bytes) -> None:
+        """Raise KeyDestroyedError where the session that we knew was erased: its row is there under another name."""
+        left = erasures.by_uid(tx.execute, uid)
+        if left is not None:
+            sessions.check(tenant.keys.ledger, tenant.keys.uid, left)
+            raise erased(self.tenant)
+
     def _begin(self, tx: Transaction, tenant: Tenant, keys: SessionKeys, created: int | None = None) -> SessionRow:
         """Insert the session, with its `session.create` entry, which sets the main branch's first head. One that is
         imported was `created` before now."""
+        if not tenant.store.keyring.stands(keys.uid, "session", keys.version):
+            raise erased(self.tenant)  # its subject was, while it began
         names = Names(self.name, self.subject or self.name)
         main = branches.next_id(tx.execute)
         row = sessions.insert(
@@ -227,7 +240,15 @@ class Service:
                 if stale.version <= version:  # it was resolved for this version, and in vain
                     raise
                 version = stale.version
+            except KeyDestroyedError:
+                self._forget()
+                raise
             opened = await self._aside(self._door.resolve_anew, version)
+
+    def _forget(self) -> None:
+        """The session was erased: nothing of it stays in memory, and whoever comes back begins anew."""
+        self._row, self._current = None, None
+        self._door.forget()
 
     async def _run(self, vault: Vault, operation: Operation[Any, T], *, here: bool) -> T:
         return perform_blocking(vault, operation) if _blocking.get() else await perform(vault, operation, here=here)
@@ -235,6 +256,14 @@ class Service:
     async def _aside(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `work` returns, which waits for a disk: run in a thread, or here where the caller blocks anyway."""
         return work(*args, **kwargs) if _blocking.get() else await asyncio.to_thread(work, *args, **kwargs)
+
+
+def erased(tenant: str) -> KeyDestroyedError:
+    """What is raised by the next operation of whoever still holds the keys of an erased session."""
+    return KeyDestroyedError(
+        f"tenant {tenant!r}: the session was erased",
+        hint="what it held is gone, on purpose; the next operation begins it anew",
+    )
 
 
 def nobody_asks(where: str, action: str) -> AccessDeniedError:

@@ -90,7 +90,10 @@ class SharedStore:
             return self.known_tenant(name) or self._made(name, actor)
 
     def _made(self, name: str, actor: Actor | None) -> Tenant:
-        keys = self.keyring.tenant(name) or self._created(name)
+        keys = self.keyring.tenant(name)
+        if keys is None:
+            transact(self.system, lambda _: None, "tenant.create", actor)  # who may not, leaves no keys
+            keys = self._created(name)
         if keys.state == "creating":
             self.record({"action": "tenant.create", "detail": {"tenant": keys.uid.hex()}}, actor)
         return self._opened(keys, {**asking(actor), "action": "tenant.create"})

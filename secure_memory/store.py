@@ -22,13 +22,15 @@ from secure_memory.catalogue import Catalogue
 from secure_memory.errors import ConfigurationError
 from secure_memory.lifecycle import reserve
 from secure_memory.lifecycle.backup import Backups
+from secure_memory.lifecycle.erasing import Erasures
 from secure_memory.lifecycle.governing import Governing
 from secure_memory.lifecycle.holding import Holding
 from secure_memory.lifecycle.restore import Restores
+from secure_memory.lifecycle.subject_export import Subjects
 from secure_memory.lifecycle.transfer import Transfers
 from secure_memory.registry import Handle, KeySource, create_store, memory_store, open_store
 from secure_memory.service import nobody_asks
-from secure_memory.shared import SYSTEM_TENANT, SharedStore
+from secure_memory.shared import SYSTEM_TENANT, SharedStore, record, transact
 from secure_memory.verification import AnchorReport, TenantReport
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ class TenantInfo:
     created: int
 
 
-class SecureStore(Catalogue, Billing, Transfers, Holding, Governing, Backups, Restores):
+class SecureStore(Catalogue, Billing, Transfers, Holding, Governing, Backups, Restores, Subjects, Erasures):
     """An open store: ``with SecureStore.open("support.secmem") as store: session = store.session("user_123")``.
 
     A handle: opened twice in one process, the store is open once, and closing one handle leaves the others alone.
@@ -176,17 +178,19 @@ class SecureStore(Catalogue, Billing, Transfers, Holding, Governing, Backups, Re
 
     def tenant_create(self, name: str) -> TenantInfo:
         """Make a tenant, with its keys and its vault. Raises ValueError for a bad name, ConfigurationError where there is
-        one of that name."""
-        shared = self._open()
-        if any(name == info.name and info.state != "creating" for info in self.tenant_list()):
+        one of that name, AccessDeniedError."""
+        shared, who = self._open(), self._who()
+        transact(shared.system, lambda _: None, "tenant.create", who)  # who may not, is not told which tenants there are
+        if any(name == info.name and info.state != "creating" for info in _tenants(shared)):
             raise ConfigurationError(f"there is a tenant {name!r} already")
-        shared.tenant(name, self._who())
-        return next(info for info in self.tenant_list() if info.name == name)
+        shared.tenant(name, who)
+        return next(info for info in _tenants(shared) if info.name == name)
 
     def tenant_list(self) -> list[TenantInfo]:
-        """The tenants, by name."""
-        rows = self._open().keyring.tenants()
-        return [TenantInfo(name, uid.hex(), state, made) for uid, name, state, made in rows if name != SYSTEM_TENANT]
+        """The tenants, by name. It is an `audit.read` entry of the store's own ledger. Raises AccessDeniedError."""
+        shared = self._open()
+        record(shared.system, {"action": "audit.read", "detail": {"list": "tenants"}}, self._who())
+        return _tenants(shared)
 
     # ---- audit --------------------------------------------------------------------------------------------------
 
@@ -251,3 +255,8 @@ class SecureStore(Catalogue, Billing, Transfers, Holding, Governing, Backups, Re
             self._open().record({"action": "access.denied", "outcome": "denied", "detail": {"needed": denial.needed}})
             raise denial
         return who
+
+
+def _tenants(shared: SharedStore) -> list[TenantInfo]:
+    rows = shared.keyring.tenants()
+    return [TenantInfo(name, uid.hex(), state, made) for uid, name, state, made in rows if name != SYSTEM_TENANT]

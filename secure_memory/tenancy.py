@@ -159,6 +159,13 @@ class Door:
         name = opened.tenant.keys.name_mac("subject", subject)
         return self._store.keyring.prepare_session(opened.tenant.keys, opened.keys.uid, name)
 
+    def forget(self) -> None:
+        """The session's keys are destroyed: keep none of them."""
+        known, self._opened = self._opened, None
+        tenant = known.tenant if known is not None else self._store.known_tenant(self._tenant)
+        if tenant is not None:
+            self._store.keyring.forget_session(tenant.keys.uid, tenant.keys.name_mac("session", self._session))
+
     def moved(self, subject: str) -> None:
         """The session belongs to that subject now: its keys are to be resolved again."""
         self._subject, self._check, self._opened = subject, False, None

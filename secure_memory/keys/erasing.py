@@ -1,9 +1,9 @@
 """Destroying keys: rows go, tombstones stay, the WAL is truncated; what an erasure destroys is listed beside the anchors.
 
-1. The list can be written: asked before anything is destroyed.
-2. One transaction deletes the rows and leaves a tombstone for each.
-3. The list has them, durably.
-4. Nothing of the rows is left in the WAL.
+1. In one transaction the keys that are to go are found and listed, durably: what is destroyed is never unlisted, and where
+   the list can't be written nothing is destroyed.
+2. The same transaction deletes their rows and leaves a tombstone for each.
+3. Nothing of the rows is left in the WAL.
 
 Each step may be done again: whoever died in between is finished by running the erasure once more.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hmac
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,15 +24,21 @@ from secure_memory.keys.opened import SessionKeys
 from secure_memory.keys.rows import KeyRows
 from secure_memory.keys.tombstones import Tombstone, TombstoneList
 
-KeyName = tuple[bytes, str]
-"""A key by its owner's uid and its purpose."""
-
 
 class Erased(NamedTuple):
-    """What an erasure destroyed, now or when it was begun; how long the list beside the anchors is (0: there is none)."""
+    """What an erasure destroyed, and how long the list beside the anchors is (0: there is none)."""
 
     tombstones: list[Tombstone]
     listed: int
+
+
+class Held(NamedTuple):
+    """A key's row: whose it is, for what, its version; and its wrapped bytes, to search for once it is destroyed."""
+
+    owner: bytes
+    purpose: str
+    version: int
+    wrapped: bytes
 
 
 class Erasing(KeyRows):
@@ -51,17 +57,14 @@ class Erasing(KeyRows):
         """The list at that path, as this store reads it."""
         return TombstoneList(path, self.tombstone_key())
 
-    def owned(self, tenant: bytes, subject: bytes) -> list[KeyName]:
-        """The key of a subject and those of its sessions, by keys.db: sessions that the vault has not come to know, too."""
-        query = "SELECT DISTINCT owner, purpose FROM keys WHERE tenant = ? AND subject = ?"
-        with self._database.transaction(write=False) as db:
-            return [(owner, purpose) for owner, purpose in db.execute(query, (tenant, subject))]
+    def file_key(self) -> bytes:
+        """The key of keys.db itself, for a search of its pages (see `vault.pages`)."""
+        return self._database.key.bytes
 
-    def owned_by_tenant(self, tenant: bytes) -> list[KeyName]:
-        """Every key of a tenant."""
+    def held(self, *, subject: bytes | None = None, session: bytes | None = None, tenant: bytes | None = None) -> list[Held]:
+        """The keys of a subject and its sessions, of a session, or of a tenant: those that `erase` would destroy."""
         with self._database.transaction(write=False) as db:
-            found = db.execute("SELECT DISTINCT owner, purpose FROM keys WHERE tenant = ?", (tenant,))
-            return [(owner, purpose) for owner, purpose in found]
+            return _held(db, subject, session, tenant, None)
 
     def stands(self, owner: bytes, purpose: str, version: int) -> bool:
         """Whether that version of a key is there."""
@@ -69,24 +72,41 @@ class Erasing(KeyRows):
         with self._database.transaction(write=False) as db:
             return db.execute(query, (owner, purpose, version)).fetchone() is not None
 
-    def erase(self, names: Sequence[KeyName], *, tenant: bytes | None = None) -> Erased:
-        """Destroy every version of these keys for good; `tenant` is the tenant that goes with them, if one does.
+    def erase(
+        self,
+        *,
+        subject: bytes | None = None,
+        session: bytes | None = None,
+        tenant: bytes | None = None,
+        below: int | None = None,
+    ) -> Erased:
+        """Destroy for good the key of a subject with every session's key below it; or a session's key, its versions before
+        `below` where that is given; or every key of a tenant.
 
-        Raises StorageError or TamperedError where the list can't be written, before anything is destroyed, and
-        StoreBusyError where another process keeps the WAL.
+        Raises StorageError or TamperedError where the list can't be written, and nothing is destroyed then; StoreBusyError
+        where another process keeps the WAL.
         """
-        if self.tombstones is not None:
-            self.tombstones.append([])  # (1)
-        with self._database.transaction(write=True) as db:  # (2)
-            for owner, purpose in names:
-                self._bury(db, owner, purpose)
+        listed = 0
+        with self._database.transaction(write=True) as db:
+            now = clock.now()
+            doomed = _held(db, subject, session, tenant, below)
+            stones = [Tombstone(key.owner, key.purpose, key.version, now) for key in doomed]
+            if self.tombstones is not None:
+                listed = self.tombstones.append(stones)  # (1)
+            for stone in stones:  # (2)
+                db.execute("INSERT INTO tombstones VALUES (?, ?, ?, ?)", stone)
+                db.execute("DELETE FROM keys WHERE owner = ? AND purpose = ? AND version = ?", stone[:3])
             if tenant is not None:
                 db.execute("UPDATE tenants SET state = 'erased' WHERE uid = ?", (tenant,))
-            stones = [stone for name in names for stone in _tombstones(db, *name)]
             self._sessions.clear()
-        listed = 0 if self.tombstones is None else self.tombstones.append(stones)  # (3)
-        self._database.truncate_wal()  # (4)
+        self._database.truncate_wal()  # (3)
         return Erased(stones, listed)
+
+    def buried(self, owners: Iterable[bytes]) -> list[Tombstone]:
+        """The tombstones of the keys of these owners."""
+        query = "SELECT owner, purpose, version, destroyed FROM tombstones WHERE owner = ? ORDER BY purpose, version"
+        with self._database.transaction(write=False) as db:
+            return [Tombstone(*row) for owner in owners for row in db.execute(query, (owner,))]
 
     def replay(self, stones: Iterable[Tombstone]) -> int:
         """Destroy what the list says was destroyed, as after a restore; returns how many keys that were there."""
@@ -125,6 +145,11 @@ class Erasing(KeyRows):
         return count
 
 
-def _tombstones(db: Connection, owner: bytes, purpose: str) -> list[Tombstone]:
-    query = "SELECT owner, purpose, version, destroyed FROM tombstones WHERE owner = ? AND purpose = ? ORDER BY version"
-    return [Tombstone(*row) for row in db.execute(query, (owner, purpose))]
+def _held(
+    db: Connection, subject: bytes | None, session: bytes | None, tenant: bytes | None, below: int | None
+) -> list[Held]:
+    query = (
+        "SELECT owner, purpose, version, wrapped FROM keys WHERE subject = ? OR (owner = ? AND purpose = 'session' AND"
+        " version < coalesce(?, version + 1)) OR tenant = ? ORDER BY owner, purpose, version"
+    )
+    return [Held(*row) for row in db.execute(query, (subject, session, below, tenant))]

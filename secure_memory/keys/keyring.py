@@ -108,6 +108,10 @@ class Keyring(Erasing, StoreKeys, Copying):
         """A session's keys where they are in memory. Does not block."""
         return self._sessions.get((tenant, name))
 
+    def forget_session(self, tenant: bytes, name: bytes) -> None:
+        """Keep a session's keys in memory no longer: they are destroyed."""
+        self._sessions.pop((tenant, name), None)
+
     def session(self, tenant: TenantKeys, name: bytes, version: int | None = None) -> SessionKeys | None:
         """The keys of the session whose name has this HMAC, or None.
 
@@ -151,10 +155,11 @@ class Keyring(Erasing, StoreKeys, Copying):
             raise KeyNotFoundError("a session's key vanished while it was made")
         return made, True
 
-    def prepare_session(self, tenant: TenantKeys, session: bytes, subject: bytes) -> SessionKeys:
+    def prepare_session(self, tenant: TenantKeys, session: bytes, subject: bytes, name: bytes | None = None) -> SessionKeys:
         """A new version of a session's key, for the subject whose name has the HMAC `subject`.
 
-        The old one stands until `settle`: nothing is lost where the vault never comes to name the new one.
+        The old one stands until `settle`: nothing is lost where the vault never comes to name the new one. With `name` it
+        stands at once, beside the old one, for a session that will be found by that HMAC instead.
         """
         with self._database.transaction(write=True) as db:
             subject_uid, subject_key = self._subject(db, tenant, subject)
@@ -164,7 +169,17 @@ class Keyring(Erasing, StoreKeys, Copying):
                 (session,),
             ).fetchone()[0]
             key, version = Key.random(), newest + 1
-            self._insert(db, subject_key, session, "session", key, tenant=tenant.uid, subject=subject_uid, version=version)
+            self._insert(
+                db,
+                subject_key,
+                session,
+                "session",
+                key,
+                tenant=tenant.uid,
+                subject=subject_uid,
+                name=name,
+                version=version,
+            )
         return SessionKeys(session, subject_uid, subject, version, key, subject_key)
 
     def settle(self, session: bytes, version: int) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from typing import Protocol, runtime_checkable
 
-from secure_memory.keys.key import Key
+from secure_memory.keys.key import FORMAT, WRAPPED_BYTES, Key, check_wrapped
 
 KEK_ID_BYTES = 8
 
@@ -66,3 +66,9 @@ def kek_id(key: Key) -> str:
     The id is public. It doesn't help to find the key: that is 256 random bits, not a passphrase.
     """
     return hashlib.sha256(b"secmem/kek-id/v1" + key.bytes).digest()[:KEK_ID_BYTES].hex()
+
+
+def wrapped_by(wrapped: bytes) -> str:
+    """The id of the KEK version that wrapped this key. Raises `ConfigurationError` for what was never a wrapped key."""
+    check_wrapped(wrapped, WRAPPED_BYTES + KEK_ID_BYTES)
+    return wrapped[len(FORMAT) : len(FORMAT) + KEK_ID_BYTES].hex()

@@ -32,6 +32,11 @@ class Prefix:
         self._lock = threading.Lock()
         self._texts, self._links, self._bytes = [], [], 0
 
+    def drop(self) -> None:
+        """Remember nothing: the session was erased."""
+        with self._lock:
+            self._texts, self._links, self._bytes = [], [], 0
+
     def take(self, after: int, end: int) -> tuple[int, bytes, list[bytes]] | None:
         """(position, link there, JSON of the items at after < p <= position), as far as they are remembered up to `end`.
 

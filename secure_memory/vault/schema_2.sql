@@ -1,4 +1,4 @@
--- Version 2: legal holds, and the originals of tokens.
+-- Version 2: legal holds, the originals of tokens, erasures.
 
 -- A hold is never deleted, only released. Its scope and what was said of it is JSON (who, matter, reason: no index needed, a
 -- vault has few); `mac` binds the row, and the control state has a digest over all rows, so that none can be missing.
@@ -18,3 +18,14 @@ CREATE TABLE tokens (
     sealed  BLOB    NOT NULL,
     PRIMARY KEY (token, subject)
 ) STRICT, WITHOUT ROWID;
+
+-- An erasure, from its intent on; it outlives what it erased, so that one that died is gone on with and a second one is answered
+-- by the first one's certificate. `name` is an HMAC of what was named; all else is JSON, uids and counts and no names; `mac`
+-- binds the row.
+CREATE TABLE erasures (
+    id   INTEGER PRIMARY KEY,
+    name BLOB NOT NULL,
+    said TEXT NOT NULL,
+    mac  BLOB NOT NULL
+) STRICT;
+CREATE INDEX erasures_names ON erasures (name);

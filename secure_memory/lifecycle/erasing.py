@@ -1,0 +1,102 @@
+"""Erasing, as a store's methods: `SecureStore` has them from `Erasures`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from secure_memory import items as sdk_items
+from secure_memory.actor import Actor, program, resolve
+from secure_memory.errors import ConfigurationError
+from secure_memory.items import Item
+from secure_memory.lifecycle import certificate, withhold
+from secure_memory.lifecycle.certificate import Certificate
+from secure_memory.lifecycle.erase import Kind, SessionErasure
+from secure_memory.shared import SharedStore, transact
+from secure_memory.vault import erasures, history, sessions
+from secure_memory.vault.sessions import SessionRow
+from secure_memory.vault.transaction import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureReport:
+    """What an erasure did. `already`: it had been done before, and this is what was said then. `items` are counts by kind;
+    `withheld` says what is kept, by which law or matter and until when."""
+
+    tenant: str
+    kind: str
+    already: bool
+    sessions: int
+    items: Mapping[str, int]
+    withheld: Sequence[Mapping[str, Any]]
+    certificate: Certificate
+
+
+class Erasures:
+    """The methods of a store that erase. `SecureStore` has the rest."""
+
+    def _open(self) -> SharedStore:
+        raise AssertionError("a store says whether it is open")  # pragma: no cover
+
+    def _who(self) -> Actor | None:
+        raise AssertionError("a store says who asks")  # pragma: no cover
+
+    def subject_erase(self, subject: str, *, tenant: str = "default", reason: str | None = None) -> ErasureReport:
+        """Erase a person: destroy her keys and those of all her sessions, delete what they sealed, certify it. What a hold
+        or a law keeps is withheld, as the certificate says. `reason` stands in the ledger and the certificate.
+
+        Raises ConfigurationError where there is no such subject and never was, LegalHoldError and RetentionError where all
+        there is has to be kept, StoreBusyError, AccessDeniedError, IntegrityError. Where it was interrupted, run it again.
+        """
+        return self._erase("subject", subject, tenant, reason)
+
+    def session_erase(self, session_id: str, *, tenant: str = "default", reason: str | None = None) -> ErasureReport:
+        """Erase one conversation. As `subject_erase`; her other sessions, and her tokens, are left alone."""
+        return self._erase("session", session_id, tenant, reason)
+
+    def subject_withheld(self, session: str, *, tenant: str = "default") -> list[Item]:
+        """What was withheld of a session when it was erased, for who may export a subject's data. `session` is its uid, as
+        the certificate says it. It is a `subject.export` entry. Raises ConfigurationError, AccessDeniedError,
+        IntegrityError.
+        """
+        shared, who = self._open(), self._who()
+        one = shared.existing_tenant(tenant)
+
+        def work(tx: Transaction) -> tuple[SessionRow, list[history.ItemRow]]:
+            kept = erasures.asked_for(tx.execute, one.keys.ledger, one.keys.uid)
+            row = erasures.by_uid(tx.execute, bytes.fromhex(session)) if session in kept else None
+            if row is None or erasures.is_stub(row):
+                raise ConfigurationError(
+                    f"tenant {tenant!r} withholds nothing of such a session", hint="the certificate says the uid of each"
+                )
+            sessions.check(one.keys.ledger, one.keys.uid, row)
+            head = tx.head(row.branch).head
+            link, rows = history.fetch(tx, row.branch, head, head.base_position)
+            history.prove(rows, row.branch, head.base_position, link, head)
+            told = {"subject": row.subject.hex(), "session": session, "items": len(rows)}
+            tx.record({**told, "detail": {"withheld": True}}, session=row.id)
+            return row, rows
+
+        row, rows = transact(one, work, "subject.export", who)
+        keys = withhold.keys_of(shared, one, row)
+        return sdk_items.load_all(history.unsealed(rows, keys.key.aead, one.keys.uid, row.uid))
+
+    def certificate_verify(self, path: str | Path) -> Certificate:
+        """The certificate of an erasure in that file, whose signature is right and this store's own. Raises
+        ConfigurationError where it is none, TamperedError."""
+        found = certificate.parse(Path(path).read_text())
+        found.check(certificate.public_key(self._open()))
+        return found
+
+    def _erase(self, kind: Kind, name: str, tenant: str, reason: str | None) -> ErasureReport:
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"a {kind} to erase has a name")
+        shared, who = self._open(), self._who()
+        one = shared.existing_tenant(tenant)
+        if reason is not None:
+            who = replace(resolve(None, None, who) or program(), reason=reason)
+        erasure, already = SessionErasure(shared, one, kind, name, who).run()
+        signed = certificate.parse(erasure.certificate or "")
+        return ErasureReport(tenant, kind, already, len(erasure.sessions), erasure.items, erasure.withheld, signed)

@@ -1,0 +1,140 @@
+"""What a shape is, and a place in a text where one was seen. Pure.
+
+- A shape's pattern finds candidates cheaply, and its check decides. Patterns have no look-around and no backreference, so
+  that they mean the same to `re` and to RE2, and they take linear time in both.
+- Candidates are looked for in a whole batch, joined by NUL: what stands around one is of its own segment only.
+- Context is a whole word, 60 characters before or 30 after, or a word of a JSON key that leads to the text.
+
+Called by the tables of entities (`payment`, `contact`, `identity`, `credentials`) and by `detect`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from secure_memory.redaction.walk import Segment
+
+BEFORE = 60
+"""Characters before a candidate in which a context word counts."""
+AFTER = 30
+_NO_WORD = re.compile(r"[\W_]+")
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+class Hit(NamedTuple):
+    """What a check found: a place in the joined text, how sure it is, and why."""
+
+    start: int
+    end: int
+    score: float
+    validator: str | None = None
+    context: str | None = None
+
+
+class Candidate:
+    """A match of a shape's pattern in the joined text, with the segment that it lies in."""
+
+    __slots__ = ("_words", "first", "last", "match", "segment", "whole")
+
+    def __init__(self, match: re.Match[str], segment: Segment, first: int) -> None:
+        self.match = match
+        self.segment = segment
+        self.whole = match.string
+        self.first = first
+        """Where the segment starts in the joined text; `last` is where it ends."""
+        self.last = first + len(segment.text)
+        self._words: dict[tuple[int, int], str] = {}
+
+    def before(self, start: int, characters: int = BEFORE) -> str:
+        """What stands before a place, in the segment."""
+        return self.whole[max(self.first, start - characters) : start]
+
+    def after(self, end: int, characters: int = AFTER) -> str:
+        """What stands after a place, in the segment."""
+        return self.whole[end : min(self.last, end + characters)]
+
+    def alone(self, start: int, end: int) -> bool:
+        """Whether no letter, digit or underscore touches the place: it is no part of a longer word or number."""
+        return not (
+            (start > self.first and _wordlike(self.whole[start - 1])) or (end < self.last and _wordlike(self.whole[end]))
+        )
+
+    def apart(self, start: int, end: int) -> bool:
+        """Whether the place is `alone`, and no part of a longer id or number that is written with dashes, dots or slashes."""
+        if not self.alone(start, end):
+            return False
+        before, after = self.before(start, 2), self.after(end, 2)
+        if len(before) == 2 and (
+            (before[1] in "-/" and _wordlike(before[0])) or (before[1] in ".:" and before[0].isdigit())
+        ):
+            return False
+        if len(after) < 2:
+            return True
+        return not (
+            (after[0] in "-@" and _wordlike(after[1]))
+            or (after[0] in ".:" and after[1].isdigit())
+            or (after[0] == "/" and after[1].isalpha())
+        )
+
+    def context(self, start: int, end: int, words: Iterable[str]) -> str | None:
+        """The first of these words that stands near, or in the keys; None where none does. Words are lowercase."""
+        near = self._words.get((start, end))
+        if near is None:
+            near = self._words[start, end] = self._near(start, end) + keywords(self.segment.keys)
+        return next((word for word in words if f" {word} " in near), None)
+
+    def _near(self, start: int, end: int) -> str:
+        before, after = self.before(start), self.after(end)
+        cut_before = len(before) == BEFORE and start - BEFORE > self.first and _wordlike(self.whole[start - BEFORE - 1])
+        cut_after = len(after) == AFTER and end + AFTER < self.last and _wordlike(self.whole[end + AFTER])
+        words = spaced(before)
+        if cut_before:  # a word that the window cuts is no whole word
+            words = " " + words[1:].partition(" ")[2]
+        following = spaced(after)
+        if cut_after:
+            following = following[:-1].rpartition(" ")[0] + " "
+        return words + following
+
+    def said_before(self, start: int, words: Iterable[str], characters: int = 25) -> str | None:
+        """The first of these words that stands close before a place, or in the last key."""
+        near = spaced(self.before(start, characters)) + keywords(self.segment.keys[-1:])
+        return next((word for word in words if f" {word} " in near), None)
+
+
+Check = Callable[[Candidate], Iterable[Hit]]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One way in which an entity is written. Where `triggers` are given (lowercase), one of them has to occur in the batch,
+    in a text or in a key, and so many digits: tests of a microsecond, which most texts fail."""
+
+    entity: str
+    pattern: str
+    check: Check
+    triggers: tuple[str, ...] = ()
+    digits: int = 0
+
+
+def _wordlike(character: str) -> bool:
+    return character.isalnum() or character == "_"
+
+
+def spaced(text: str) -> str:
+    """The words of a text in lower case, one space before and after each, so that `" word " in` finds whole words."""
+    return f" {_NO_WORD.sub(' ', text.lower()).strip()} " if text else " "
+
+
+@lru_cache(maxsize=4096)
+def keywords(keys: tuple[str, ...]) -> str:
+    """The words of JSON keys, `spaced`: `cardNumber`, `card_number` and `card-number` are "card number"."""
+    return spaced(" ".join(_HUMP.sub(" ", key[:100]) for key in keys)) if keys else " "
+
+
+def digits_of(text: str) -> str:
+    """The digits of a text."""
+    return "".join(filter(str.isdigit, text))

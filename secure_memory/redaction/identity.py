@@ -1,0 +1,283 @@
+"""Numbers that a state or a hospital gave a person, and dates of birth. Pure.
+
+US_SSN, US_ITIN, US_PASSPORT, US_DRIVER_LICENSE, UK_NHS, UK_NINO, DATE_OF_BIRTH, MEDICAL_RECORD_NUMBER, and NATIONAL_ID for
+the numbers of other countries. NATIONAL_ID is one entity and its finding's validator says whose number it is: a policy's
+rule then holds for the next country too. python-stdnum checks them, and is imported when the first candidate needs it.
+
+Most such numbers are bare digits with a weak checksum, so a word or a key has to name them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from importlib import import_module
+
+from secure_memory.redaction.candidate import Candidate, Check, Hit, Shape, digits_of
+from secure_memory.redaction.payment import NUMBERED
+
+SSN_WORDS = ("ssn", "ssns", "social security", "social security number", "social", "soc sec", "ss number", "ss")
+ITIN_WORDS = ("itin", "taxpayer", "tax id", "tin", "individual taxpayer", "tax")
+_GROUPED = re.compile(r"(\d{3})([ .\-]?)(\d{2})\2(\d{4})\Z")
+
+
+def _ssn(seen: Candidate) -> Iterator[Hit]:
+    """SSA: no area 000, 666 or 900 and up, no group 00, no serial 0000."""
+    parts = _GROUPED.match(seen.match.group())
+    start, end = seen.match.span()
+    if not parts or not seen.apart(start, end):
+        return
+    area, separator, group, serial = parts.groups()
+    if area in ("000", "666") or area[0] == "9" or group == "00" or serial == "0000":
+        return
+    context = seen.context(start, end, SSN_WORDS)
+    if context or (separator == "-" and not seen.said_before(start, NUMBERED)):
+        yield Hit(start, end, 0.95 if context else 0.85, "SSA ranges", context)
+
+
+def _itin(seen: Candidate) -> Iterator[Hit]:
+    """IRS: area 900 and up, group 50-65, 70-88, 90-92 or 94-99."""
+    parts = _GROUPED.match(seen.match.group())
+    start, end = seen.match.span()
+    if not parts or not seen.apart(start, end) or parts.group(1)[0] != "9":
+        return
+    group = int(parts.group(3))
+    if not (50 <= group <= 65 or 70 <= group <= 88 or 90 <= group <= 92 or 94 <= group <= 99):
+        return
+    context = seen.context(start, end, (*ITIN_WORDS, *SSN_WORDS))
+    if context or (parts.group(2) == "-" and not seen.said_before(start, NUMBERED)):
+        yield Hit(start, end, 0.95 if context else 0.85, "IRS ranges", context)
+
+
+def _named(words: tuple[str, ...], score: float, near: int, digits: int, against: tuple[str, ...] = ()) -> Check:
+    """A check for what has no checksum: one of the words stands at most `near` characters before, or in the last key."""
+
+    def check(seen: Candidate) -> Iterator[Hit]:
+        start, end = seen.match.span()
+        if sum(map(str.isdigit, seen.match.group())) < digits or not seen.apart(start, end):
+            return
+        context = seen.said_before(start, words, near)
+        if context and not (against and seen.said_before(start, against, 12)):
+            yield Hit(start, end, score, None, context)
+
+    return check
+
+
+PASSPORT_WORDS = ("passport", "passports", "passport number", "passport no", "passport id", "travel document")
+LICENSE_WORDS = (
+    *("driver license", "drivers license", "driver s license", "driving license", "driver licence", "drivers licence"),
+    *(
+        "driver s licence",
+        "driving licence",
+        "license number",
+        "licence number",
+        "driver lic",
+        "dl",
+        "dln",
+        "permit",
+        "license",
+    ),
+)
+RECORD_WORDS = (
+    *("mrn", "medical record", "medical record number", "medical records", "patient id", "patient number", "patient no"),
+    *("chart number", "health record", "hospital number", "medical id", "medical number", "record number"),
+)
+BIRTH_WORDS = (
+    *(
+        "dob",
+        "d o b",
+        "born",
+        "birth",
+        "birthday",
+        "birthdate",
+        "birth date",
+        "date of birth",
+        "bday",
+        "geboren",
+        "geburtsdatum",
+    ),
+    *(
+        "geb",
+        "né",
+        "née",
+        "naissance",
+        "nacido",
+        "nacida",
+        "nacimiento",
+        "nascita",
+        "nato",
+        "nata",
+        "nascimento",
+        "geboortedatum",
+    ),
+)
+_MONTHS = (
+    "(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?"
+    "|dec(?:ember)?)"
+)
+_YEAR = "(?:19|20)[0-9]{2}"
+DATE = "|".join(
+    (
+        rf"{_YEAR}[\-/.][0-9]{{1,2}}[\-/.][0-9]{{1,2}}",
+        rf"[0-9]{{1,2}}[\-/.][0-9]{{1,2}}[\-/.](?:{_YEAR}|[0-9]{{2}})",
+        rf"[0-9]{{1,2}}(?:st|nd|rd|th)?[ \-](?:of )?{_MONTHS}\.?,?[ \-]{_YEAR}",
+        rf"{_MONTHS}\.? [0-9]{{1,2}}(?:st|nd|rd|th)?,? {_YEAR}",
+    )
+)
+_TIME = re.compile(r"[T ]\d\d:\d\d")
+
+
+def _birth(seen: Candidate) -> Iterator[Hit]:
+    start, end = seen.match.span()
+    if not seen.apart(start, end) or _TIME.match(seen.whole, end, seen.last):
+        return
+    numbers = [int(number) for number in re.findall(r"\d+", seen.match.group())]
+    if any(12 < number <= 31 for number in numbers) or all(number <= 12 or number > 31 for number in numbers):
+        context = seen.said_before(start, BIRTH_WORDS, 40)
+        if context:
+            yield Hit(start, end, 0.9, None, context)
+
+
+# ---- United Kingdom --------------------------------------------------------------------------------------------------
+
+NINO_WORDS = ("nino", "ni", "national insurance", "ni number", "insurance number")
+NHS_WORDS = ("nhs", "nhs number", "nhs no", "health service")
+
+
+def _nino(seen: Candidate) -> Iterator[Hit]:
+    """HMRC, NIM39110: no D, F, I, Q, U, V in the prefix, no O as its second letter, and prefixes that are not given out."""
+    start, end = seen.match.span()
+    text = seen.match.group().upper()
+    if not seen.apart(start, end) or text[:2] in ("BG", "GB", "NK", "KN", "TN", "NT", "ZZ"):
+        return
+    context = seen.context(start, end, NINO_WORDS)
+    spaced = " " in text
+    if context or (
+        seen.match.group()[:2].isupper() and (spaced or not (seen.segment.tool or seen.said_before(start, NUMBERED)))
+    ):
+        yield Hit(start, end, 0.95 if context else 0.85, "NINO prefixes", context)
+
+
+def _nhs(seen: Candidate) -> Iterator[Hit]:
+    start, end = seen.match.span()
+    digits = digits_of(seen.match.group())
+    context = seen.apart(start, end) and seen.context(start, end, NHS_WORDS)
+    if context and (11 - sum(int(d) * w for d, w in zip(digits, range(10, 1, -1), strict=False)) % 11) % 11 == int(
+        digits[9]
+    ):
+        yield Hit(start, end, 0.98, "modulus 11", context)
+
+
+# ---- other countries -------------------------------------------------------------------------------------------------
+
+_ANY = ("national id", "national identity", "identity number", "identity card", "id number", "personal number", "citizen id")
+NATIONAL: dict[str, tuple[str, ...]] = {
+    "at.vnr": ("svnr", "sozialversicherungsnummer", "versicherungsnummer"),
+    "au.tfn": ("tfn", "tax file", "tax file number"),
+    "be.nn": ("rijksregisternummer", "registre national", "national register", "numéro national", "insz", "niss"),
+    "br.cpf": ("cpf",),
+    "ca.sin": ("sin", "social insurance", "social insurance number"),
+    "ch.ssn": ("ahv", "avs", "ahv nr", "ahv nummer", "sozialversicherungsnummer"),
+    "cn.ric": ("resident identity", "身份证", "身份证号"),
+    "cz.rc": ("rodné číslo", "rodne cislo", "birth number"),
+    "de.idnr": (
+        "steuer id",
+        "steueridentifikationsnummer",
+        "idnr",
+        "steuer idnr",
+        "steuerliche identifikationsnummer",
+        "tax id",
+    ),
+    "dk.cpr": ("cpr", "cpr nummer", "cpr nr", "personnummer"),
+    "es.dni": ("dni", "nif", "documento nacional"),
+    "es.nie": ("nie", "nif", "número de identidad de extranjero"),
+    "fi.hetu": ("hetu", "henkilötunnus", "henkilotunnus"),
+    "fr.nir": (
+        "nir",
+        "insee",
+        "sécurité sociale",
+        "securite sociale",
+        "numéro de sécurité sociale",
+        "numero de securite sociale",
+    ),
+    "ie.pps": ("pps", "ppsn", "pps number"),
+    "in_.aadhaar": ("aadhaar", "aadhar", "uidai", "आधार"),
+    "in_.pan": ("pan", "permanent account number", "pan card"),
+    "it.codicefiscale": ("codice fiscale", "cod fisc", "cf", "fiscal code"),
+    "nl.bsn": ("bsn", "burgerservicenummer", "sofinummer"),
+    "no.fodselsnummer": ("fødselsnummer", "fodselsnummer", "personnummer"),
+    "pl.pesel": ("pesel",),
+    "pt.cc": ("cartão de cidadão", "cartao de cidadao", "bilhete de identidade"),
+    "ro.cnp": ("cnp", "cod numeric personal"),
+    "se.personnummer": ("personnummer", "samordningsnummer", "swedish personal number"),
+    "tr.tckimlik": ("tc kimlik", "kimlik no", "kimlik", "tckn"),
+    "za.idnr": ("south african id", "sa id", "rsa id"),
+}
+"""The numbers that are looked for, by their module in python-stdnum, and the words that name them."""
+_TRIGGERS = tuple(sorted({word.split()[0] for words in (_ANY, *NATIONAL.values()) for word in words}))
+_SHAPES = {
+    "at.vnr": r"\d{10}", "au.tfn": r"\d{8,9}", "be.nn": r"\d{11}", "br.cpf": r"\d{11}", "ca.sin": r"\d{9}", "ch.ssn": r"756\d{10}",
+    "cn.ric": r"\d{17}[\dX]", "cz.rc": r"\d{9,10}", "de.idnr": r"\d{11}", "dk.cpr": r"\d{10}", "es.dni": r"\d{8}[A-Z]",
+    "es.nie": r"[XYZ]\d{7}[A-Z]", "fi.hetu": r"\d{6}[\-+A-FU-Y]?\d{3}[0-9A-Y]", "fr.nir": r"[12]\d{4}[\dAB]\d{9}", "ie.pps": r"\d{7}[A-W][A-IW]?",
+    "in_.aadhaar": r"\d{12}", "in_.pan": r"[A-Z]{5}\d{4}[A-Z]", "it.codicefiscale": r"[A-Z]{6}[0-9A-Z]{10}", "nl.bsn": r"\d{8,9}",
+    "no.fodselsnummer": r"\d{11}", "pl.pesel": r"\d{11}", "pt.cc": r"\d{9}[A-Z\d]{2}\d", "ro.cnp": r"\d{13}", "se.personnummer": r"\d{10}|\d{12}",
+    "tr.tckimlik": r"\d{11}", "za.idnr": r"\d{13}",
+}  # fmt: skip
+"""How each looks without its separators: asked before stdnum is imported."""
+_COMPILED = {module: re.compile(f"(?:{shape})\\Z", re.ASCII) for module, shape in _SHAPES.items()}
+
+
+def _national(seen: Candidate) -> Iterator[Hit]:
+    start, end = seen.match.span()
+    text = seen.match.group().rstrip(" -./+")
+    end = start + len(text)
+    while text:
+        hit = _national_id(seen, start, end, text) if seen.apart(start, end) else None
+        if hit:
+            yield hit
+            return
+        text = text[: max(text.rfind(" "), 0)].rstrip(" -./+")  # what follows may be another number
+        end = start + len(text)
+
+
+def _national_id(seen: Candidate, start: int, end: int, text: str) -> Hit | None:
+    compact = re.sub(r"[ .\-/+]", "", text).upper()
+    for module, shape in _COMPILED.items():
+        if shape.match(compact) or (module == "fi.hetu" and shape.match(text.upper())):
+            context = seen.context(start, end, NATIONAL[module]) or seen.context(start, end, _ANY)
+            if context and import_module(f"stdnum.{module}").is_valid(text if module in _SEPARATOR_COUNTS else compact):
+                return Hit(start, end, 0.95, f"stdnum.{module.replace('_', '')}", context)
+    return None
+
+
+_SEPARATOR_COUNTS = ("fi.hetu", "se.personnummer")
+
+
+def _codice_fiscale(seen: Candidate) -> Iterator[Hit]:
+    """Sixteen characters with a date and a check letter inside: the one that needs no word beside it."""
+    from stdnum.it import codicefiscale
+
+    start, end = seen.match.span()
+    if seen.apart(start, end) and codicefiscale.is_valid(seen.match.group()):
+        context = seen.context(start, end, NATIONAL["it.codicefiscale"])
+        yield Hit(start, end, 0.95, "stdnum.it.codicefiscale", context)
+
+
+SHAPES = (
+    Shape("US_SSN", r"\d{3}[ .\-]?\d{2}[ .\-]?\d{4}", _ssn, (), 9),
+    Shape("US_ITIN", r"9\d{2}[ .\-]?\d{2}[ .\-]?\d{4}", _itin, (), 9),
+    Shape("US_PASSPORT", r"[A-Za-z]?\d{8,9}", _named(PASSPORT_WORDS, 0.85, 40, 8), ("passport", "travel document"), 8),
+    Shape(
+        "US_DRIVER_LICENSE",
+        r"[A-Za-z0-9][A-Za-z0-9\-]{4,18}",
+        _named(LICENSE_WORDS, 0.8, 35, 4, ("plate", "software", "key")),
+        ("licen", "dl", "permit", "driver"),
+    ),
+    Shape("MEDICAL_RECORD_NUMBER", r"[A-Za-z0-9][A-Za-z0-9\-]{3,17}", _named(RECORD_WORDS, 0.85, 30, 4),
+          ("mrn", "medical", "patient", "chart", "health", "hospital", "record")),
+    Shape("UK_NINO", r"[A-CEGHJ-PR-TW-Za-ceghj-pr-tw-z][A-CEGHJ-NPR-TW-Za-ceghj-npr-tw-z] ?\d\d ?\d\d ?\d\d ?[A-Da-d]", _nino, (), 6),
+    Shape("UK_NHS", r"\d{3}[ \-]?\d{3}[ \-]?\d{4}", _nhs, ("nhs", "health service"), 10),
+    Shape("DATE_OF_BIRTH", f"(?i)(?:{DATE})", _birth, ("birth", "born", "dob", "d.o.b", "bday", "geb", "né", "nac", "nasc", "nat"), 3),
+    Shape("NATIONAL_ID", r"[A-Za-z]{0,6}\d[A-Za-z0-9 .\-/+]{6,22}", _national, _TRIGGERS, 4),
+    Shape("NATIONAL_ID", r"(?i)[A-Z]{6}[0-9L-V]{2}[A-EHLMPR-T][0-9L-V]{2}[A-Z][0-9L-V]{3}[A-Z]", _codice_fiscale, (), 1),
+)  # fmt: skip

@@ -1,0 +1,286 @@
+"""Cards and bank accounts: CARD_NUMBER, CARD_CVV, CARD_TRACK, IBAN, BIC, US_BANK_ACCOUNT. Pure.
+
+A card number has a length and an issuer range that exist, and passes Luhn (ISO/IEC 7812-1). An IBAN has its country's length
+and passes mod 97-10 (ISO 13616). The rest has no checksum, and is found beside a word that names it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from secure_memory.redaction.candidate import Candidate, Hit, Shape, digits_of
+
+CARD_WORDS = (
+    *("card", "cards", "credit card", "debit card", "cc", "ccn", "pan", "visa", "mastercard", "amex", "american express"),
+    *("maestro", "discover", "diners", "jcb", "unionpay", "karte", "kreditkarte", "carte", "tarjeta", "carta", "cartao"),
+    *("payment", "pay", "charge", "charged", "cvv", "cvc", "expiry", "exp", "expires"),
+)
+NUMBERED = (
+    *(
+        "order",
+        "orders",
+        "tracking",
+        "track",
+        "shipment",
+        "parcel",
+        "invoice",
+        "ticket",
+        "imei",
+        "isbn",
+        "ean",
+        "upc",
+        "gtin",
+    ),
+    *(
+        "sku",
+        "serial",
+        "transaction",
+        "reference",
+        "ref",
+        "case",
+        "id",
+        "uuid",
+        "epoch",
+        "timestamp",
+        "hash",
+        "sha",
+        "commit",
+    ),
+    *("trace", "span", "request", "build", "version", "batch", "part", "model", "asset", "confirmation", "booking"),
+    *(
+        "snowflake",
+        "nonce",
+        "offset",
+        "size",
+        "bytes",
+        "latitude",
+        "longitude",
+        "lat",
+        "lon",
+        "lng",
+        "price",
+        "amount",
+        "total",
+    ),
+)
+"""What numbers that are nobody's are called: before a bare digit run, they outweigh a checksum that one in ten passes."""
+
+_LENGTHS: tuple[tuple[range, range], ...] = (
+    (range(400_000, 500_000), range(13, 20, 3)),  # Visa: 13, 16, 19
+    (range(510_000, 560_000), range(16, 17)),  # Mastercard
+    (range(222_100, 272_100), range(16, 17)),
+    (range(340_000, 350_000), range(15, 16)),  # American Express
+    (range(370_000, 380_000), range(15, 16)),
+    (range(601_100, 601_200), range(16, 20)),  # Discover
+    (range(644_000, 660_000), range(16, 20)),
+    (range(352_800, 359_000), range(16, 20)),  # JCB
+    (range(213_100, 213_200), range(15, 16)),
+    (range(180_000, 180_100), range(15, 16)),
+    (range(300_000, 306_000), range(14, 20)),  # Diners Club
+    (range(309_500, 309_600), range(14, 20)),
+    (range(360_000, 370_000), range(14, 20)),
+    (range(380_000, 400_000), range(14, 20)),
+    (range(620_000, 630_000), range(16, 20)),  # UnionPay
+    (range(810_000, 820_000), range(16, 20)),
+    (range(500_000, 510_000), range(12, 20)),  # Maestro
+    (range(560_000, 590_000), range(12, 20)),
+    (range(630_400, 630_500), range(12, 20)),
+    (range(675_900, 676_400), range(12, 20)),
+)
+"""First six digits of what each issuer gives out, and how long its numbers are."""
+_GROUPINGS = {(4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (4, 4, 5), (6, 13), (8, 8)}
+_RUN = re.compile(r"\d+")
+_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+
+
+def luhn(digits: str) -> bool:
+    """Whether the last digit is the check digit of ISO/IEC 7812-1, annex B."""
+    total = 0
+    for place, digit in enumerate(reversed(digits)):
+        total += _DOUBLED[int(digit)] if place % 2 else int(digit)
+    return total % 10 == 0
+
+
+def issued(digits: str) -> bool:
+    """Whether an issuer gives out numbers that start so and are that long."""
+    first = int(digits[:6])
+    return any(first in prefixes and len(digits) in lengths for prefixes, lengths in _LENGTHS)
+
+
+def _cards(seen: Candidate) -> Iterator[Hit]:
+    runs = [(m.start(), m.end()) for m in _RUN.finditer(seen.whole, seen.match.start(), seen.match.end())]
+    first = 0
+    while first < len(runs):
+        for last in range(first, min(first + 19, len(runs))):
+            hit = _card(seen, runs[first : last + 1])
+            if hit:
+                yield hit
+                first = last
+                break
+        first += 1
+
+
+def _card(seen: Candidate, runs: list[tuple[int, int]]) -> Hit | None:
+    """The card number that these runs of digits are together, if they are one."""
+    sizes = tuple(end - start for start, end in runs)
+    if not 12 <= sum(sizes) <= 19:
+        return None
+    start, end = runs[0][0], runs[-1][1]
+    gaps = [seen.whole[runs[i][1] : runs[i + 1][0]] for i in range(len(runs) - 1)]
+    even = len(set(sizes[:-1])) == 1 and sizes[-1] <= sizes[0] and sizes[0] in (1, 2, 4)
+    if gaps and (not (even or sizes in _GROUPINGS) or max(map(len, gaps)) > 3 or sum("\n" in gap for gap in gaps) > 1):
+        return None
+    digits = "".join(seen.whole[a:b] for a, b in runs)
+    if not (luhn(digits) and issued(digits) and seen.apart(start, end)) or len(set(digits)) < 2:
+        return None
+    context = seen.context(start, end, CARD_WORDS)
+    if context is None and len(runs) == 1 and (len(digits) < 14 or seen.said_before(start, NUMBERED)):
+        return None
+    return Hit(start, end, 0.99, "Luhn and issuer range", context)
+
+
+CVV_WORDS = ("cvv", "cvv2", "cvc", "cvc2", "cvn", "csc", "cid", "security code", "verification code", "card code")
+
+
+def _cvv(seen: Candidate) -> Iterator[Hit]:
+    start, end = seen.match.span(1)
+    if not seen.apart(start, end):
+        return
+    named = " ".join(seen.match.group().lower()[: start - seen.match.start()].split())
+    doubtful = named.startswith(("cid", "verification"))
+    if not seen.alone(seen.match.start(), end) or (doubtful and not seen.context(seen.match.start(), end, CARD_WORDS[:15])):
+        return
+    yield Hit(start, end, 0.95, None, re.sub(r"[\W_]+.*", "", named) or named)
+
+
+def _cvv_by_key(seen: Candidate) -> Iterator[Hit]:
+    """A whole leaf of three or four digits, under a key that says what it is."""
+    start, end = seen.match.span()
+    if (start, end) == (seen.first, seen.last):
+        named = seen.said_before(start, CVV_WORDS)
+        if named and (named not in ("cid", "verification code") or seen.context(start, end, ("card", "payment"))):
+            yield Hit(start, end, 0.95, None, named)
+
+
+def _cvv_after_expiry(seen: Candidate) -> Iterator[Hit]:
+    """`4111 1111 1111 1111 12/27 123`: the code behind a number and a date."""
+    number = digits_of(seen.match.group(1))
+    if any(luhn(number[-length:]) and issued(number[-length:]) for length in (16, 15, 14) if len(number) >= length):
+        start, end = seen.match.span(2)
+        if seen.apart(start, end):
+            yield Hit(start, end, 0.9, None, "card number")
+
+
+def _track(seen: Candidate) -> Iterator[Hit]:
+    number = digits_of(re.split(r"[\^=]", seen.match.group())[0])
+    if luhn(number):
+        yield Hit(*seen.match.span(), 1.0, "Luhn, track layout")
+
+
+# ---- accounts --------------------------------------------------------------------------------------------------------
+
+_IBAN_LENGTHS = {
+    country: int(length)
+    for length, countries in {
+        "15": "NO", "16": "BE", "18": "DK FI FO GL NL SD FK", "19": "MK SI", "20": "AT BA EE KZ LT LU XK MN", "21": "CH HR LI LV",
+        "22": "BG BH CR DE GB GE IE ME RS VA", "23": "AE GI IL IQ OM TL SO", "24": "AD CZ ES MD PK RO SA SE SK TN VG",
+        "25": "PT ST LY", "26": "IS TR", "27": "BI DJ FR GR IT MC MR SM", "28": "AL AZ BY CY DO GT HU LB NI PL SV", "29": "BR EG PS QA UA",
+        "30": "JO KW MU YE", "31": "MT SC", "32": "LC", "33": "RU",
+    }.items()
+    for country in countries.split()
+}  # fmt: skip
+"""Characters of an IBAN by country: SWIFT's IBAN registry."""
+
+
+def _iban(seen: Candidate) -> Iterator[Hit]:
+    """The pattern is an IBAN's head only: what follows may be another one's head."""
+    start, end = seen.match.span()
+    length = _IBAN_LENGTHS.get(seen.match.group()[:2].upper(), 0)
+    value = seen.match.group().upper()
+    while len(value) < length and end < seen.last:
+        character = seen.whole[end]
+        if character.isalnum() and character.isascii():
+            value += character.upper()
+        elif character not in " -." or not seen.whole[end - 1].isalnum():
+            break
+        end += 1
+    if len(value) == length and seen.alone(start, end) and mod97(value):
+        yield Hit(start, end, 1.0, "mod 97 and country length", seen.context(start, end, ("iban", "account", "konto")))
+
+
+def mod97(value: str) -> bool:
+    """Whether the check digits of an IBAN are right: ISO 7064 mod 97-10."""
+    return int("".join(str(int(character, 36)) for character in value[4:] + value[:4])) % 97 == 1
+
+
+BIC_WORDS = ("bic", "swift", "swift code", "bic code", "swift bic")
+ACCOUNT_WORDS = (
+    *(
+        "account number",
+        "account no",
+        "account num",
+        "account",
+        "acct",
+        "acct number",
+        "bank account",
+        "checking",
+        "savings",
+    ),
+    *("direct deposit", "iban", "routing", "routing number", "aba", "wire"),
+)
+_NO_BANK = ("google", "github", "user", "customer", "member", "twitter", "instagram", "email", "aws", "loyalty")
+
+
+def _bic(seen: Candidate) -> Iterator[Hit]:
+    start, end = seen.match.span()
+    context = seen.apart(start, end) and seen.context(start, end, BIC_WORDS)
+    if context and seen.match.group()[4:6] in _COUNTRIES:
+        yield Hit(start, end, 0.9, None, context)
+
+
+_COUNTRIES = frozenset(_IBAN_LENGTHS) | frozenset(
+    "US CA AU NZ JP CN HK SG IN KR TW TH MY ID PH VN ZA NG KE EG MA MX AR CL CO PE UY BO EC PY VE PA JM BS BM KY".split()
+)
+
+
+def _bank_account(seen: Candidate) -> Iterator[Hit]:
+    start, end = seen.match.span()
+    if not (seen.apart(start, end) and 6 <= len(digits_of(seen.match.group())) <= 17):
+        return
+    context = seen.context(start, end, ACCOUNT_WORDS)
+    near = seen.said_before(start, ACCOUNT_WORDS, 40)
+    if context and near and not seen.said_before(start, (*_NO_BANK, *NUMBERED, "phone", "ssn"), 20):
+        yield Hit(start, end, 0.7, None, near)
+
+
+SHAPES = (
+    Shape("CARD_NUMBER", r"\d[\d \t\n.\-]{11,}", _cards, digits=12),
+    Shape(
+        "CARD_CVV",
+        r"(?i)(?:cvv2?|cvc2?|cvn2?|csc|cid|(?:card )?(?:security|verification|card) (?:code|value|number))"
+        r"[ \t]{0,3}(?:number|code|no\.?|is|was|:|=|#|->|\(|\"|'|[ \t]){0,6}(\d{3,4})",
+        _cvv,
+        ("cvv", "cvc", "cvn", "csc", "cid", "security", "verification", "card code"),
+        digits=3,
+    ),
+    Shape("CARD_CVV", r"\d{3,4}", _cvv_by_key, ("cvv", "cvc", "cvn", "csc", "cid", "security", "verification"), 3),
+    Shape(
+        "CARD_CVV",
+        r"(\d[\d \-]{12,22})[ ,;|/]{1,3}(?:exp(?:iry|ires)?[:. ]{0,2})?\d\d ?/ ?(?:20)?\d\d[ ,;|/]{1,3}(\d{3,4})",
+        _cvv_after_expiry,
+        ("/",),
+        digits=18,
+    ),
+    Shape("CARD_TRACK", r"%?[Bb]\d{12,19}\^[^\^\n\x00]{2,40}\^\d{4}[^?\n\x00]{3,80}\??", _track, ("^",), 16),
+    Shape("CARD_TRACK", r";?\d{12,19}=\d{7,40}\??", _track, ("=",), 19),
+    Shape("IBAN", r"[A-Za-z]{2}\d\d", _iban, digits=8),
+    Shape("BIC", r"[A-Z]{6}[A-Z0-9]{2}(?:[A-Z0-9]{3})?", _bic, ("bic", "swift")),
+    Shape(
+        "US_BANK_ACCOUNT",
+        r"\d{3,17}(?:[ \-]\d{3,17}){0,3}",
+        _bank_account,
+        ("account", "acct", "routing", "checking", "savings", "aba"),
+        6,
+    ),
+)

@@ -129,7 +129,9 @@ def _rule(rule: RetentionRule, jurisdiction: str | None) -> Iterator[Finding]:
         yield Finding(key, ("select",), f"selects nothing: {problem}", "leave one of them out")
     if "audit_entry" in rule.select.kind:
         if rule.trigger != "item.created":
-            yield Finding(key, ("trigger",), f"is {rule.trigger}, but an audit entry only has item.created", "write item.created")
+            yield Finding(
+                key, ("trigger",), f"is {rule.trigger}, but an audit entry only has item.created", "write item.created"
+            )
         if rule.action == "redact":
             yield Finding(
                 key, ("action",), "is redact, but the ledger can't be redacted: it holds no content", "write delete"

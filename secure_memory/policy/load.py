@@ -21,7 +21,7 @@ from pathlib import Path
 from secure_memory import clock, policies
 from secure_memory.errors import PolicyError
 from secure_memory.policy.checking import CheckPattern, Finding, findings
-from secure_memory.policy.merging import BASELINE, Layer, layer, whole
+from secure_memory.policy.merging import Layer, layer, whole
 from secure_memory.policy.model import Policy
 from secure_memory.policy.parts import Key, Part
 from secure_memory.policy.strict import parsed
@@ -49,15 +49,15 @@ class Loaded:
 def load(source: str | os.PathLike[str], *, check_pattern: CheckPattern | None = None, now: int | None = None) -> Loaded:
     """The policy of a pack (`"gdpr"`) or a file. `check_pattern` raises ValueError for a pattern that can't be used; without
     it a pattern has only to compile. Raises PolicyError: the first problem, whose `others` are the rest."""
-    files: list[str] = []
-    top = _layer(_found(os.fspath(source)), (), files)
-    policy, parts = whole(top, top if top.written.file == BASELINE else _baseline_layer())
+    found_at = _found(os.fspath(source))
+    top = _pack(found_at.path.stem) if found_at.pack else _layer(found_at, ())
+    policy, parts = whole(top, _pack("baseline"))
     today = datetime.fromtimestamp((clock.now() if now is None else now) // 1_000_000, timezone.utc).date()
     found = findings(policy, check_pattern or _compiles, today)
     if errors := [_placed(finding, parts, top.written) for finding in found if not finding.warning]:
         raise in_order(errors)
     warnings = [str(_placed(finding, parts, top.written)) for finding in found]
-    return Loaded(policy, (*top.warnings, *warnings), tuple(files))
+    return Loaded(policy, (*top.warnings, *warnings), top.files)
 
 
 def packs() -> tuple[str, ...]:
@@ -69,11 +69,6 @@ def packs() -> tuple[str, ...]:
 def baseline() -> Policy:
     """What is in force where nobody declared anything. Read once a process."""
     return load("baseline").policy
-
-
-@lru_cache(maxsize=1)
-def _baseline_layer() -> Layer:
-    return _layer(_found("baseline"), (), [])
 
 
 def _compiles(pattern: str) -> None:
@@ -109,11 +104,15 @@ def _found(source: str) -> _Found:
     return _Found(Path(source).expanduser(), source, False)
 
 
-def _layer(found: _Found, chain: tuple[Path, ...], files: list[str]) -> Layer:
+@lru_cache(maxsize=16)
+def _pack(name: str) -> Layer:
+    """A pack over all that it extends. Read once a process: packs come with the program."""
+    return _layer(_found(name), ())
+
+
+def _layer(found: _Found, chain: tuple[Path, ...]) -> Layer:
     """A file over all that it extends."""
     written = _read(found)
-    if found.name not in files:
-        files.append(found.name)
     policy = checked(written)
     here = (*chain, found.path.resolve())
     bases = []
@@ -127,7 +126,7 @@ def _layer(found: _Found, chain: tuple[Path, ...], files: list[str]) -> Layer:
             raise written.error(
                 ("extends", number), f"goes deeper than {MAX_EXTENDED} files", "extend fewer files by way of others"
             )
-        bases.append(_layer(base, here, files))
+        bases.append(_pack(name) if base.pack else _layer(base, here))
     return layer(policy, written, bases)
 
 

@@ -26,12 +26,14 @@ BASELINE = "pack baseline"
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A policy, with what it extends merged in: of each part those candidates of which none is the stricter, mostly one."""
+    """A policy, with what it extends merged in: of each part those candidates of which none is the stricter, mostly one.
+    `files` are those that it is from, its own first."""
 
     policy: Policy
     written: Written
     parts: Mapping[Key, tuple[Part, ...]]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...]
+    files: tuple[str, ...]
 
 
 def layer(policy: Policy, written: Written, bases: Sequence[Layer]) -> Layer:
@@ -49,7 +51,8 @@ def layer(policy: Policy, written: Written, bases: Sequence[Layer]) -> Layer:
         parts[key] = (own,)
     if errors:
         raise in_order(errors)
-    return Layer(policy, written, parts, tuple(dict.fromkeys(warnings)))
+    files = (written.file, *(file for base in bases for file in base.files))
+    return Layer(policy, written, parts, tuple(dict.fromkeys(warnings)), tuple(dict.fromkeys(files)))
 
 
 def _together(bases: Sequence[Layer]) -> dict[Key, tuple[Part, ...]]:

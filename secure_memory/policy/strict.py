@@ -40,7 +40,9 @@ def parsed(text: str, file: str) -> Written:
     try:
         return _Document(file, YAML(typ="safe", pure=True).parse(text)).read()
     except MarkedYAMLError as error:
-        opened = any(word in (error.context or "") for word in ("quoted", "flow"))  # what was opened is what has to be closed
+        opened = any(
+            word in (error.context or "") for word in ("quoted", "flow")
+        )  # what was opened is what has to be closed
         mark = (error.context_mark if opened else None) or error.problem_mark or error.context_mark
         _refuse(file, mark.line + 1 if mark else 1, *_in_our_words(error.problem or "", error.context or ""))
     except (YAMLError, ValueError, RecursionError) as error:
@@ -94,7 +96,9 @@ class _Document:
             if kind == "DocumentStartEvent":
                 documents += 1
                 if event.version or event.tags:
-                    self._fail(event, (), "a line begins with %, which is a directive", "leave out the line that begins with %")
+                    self._fail(
+                        event, (), "a line begins with %, which is a directive", "leave out the line that begins with %"
+                    )
                 if documents > 1:
                     self._fail(event, (), "a second document begins", "write one policy a file")
             elif kind not in ("StreamStartEvent", "DocumentEndEvent", "StreamEndEvent"):
@@ -157,7 +161,9 @@ class _Document:
         if text in _BOOLS:
             return _BOOLS[text]
         if _AMBIGUOUS.fullmatch(text):
-            self._fail(event, path, f"is {text}, which some read as another number", f"write {int(text)}, or '{text}' for a text")
+            self._fail(
+                event, path, f"is {text}, which some read as another number", f"write {int(text)}, or '{text}' for a text"
+            )
         if _INT.fullmatch(text):
             return int(text, 0)
         return float(text.replace(".inf", "inf").replace(".nan", "nan")) if _FLOAT.fullmatch(text.lower()) else text

@@ -156,7 +156,11 @@ def _form(text: str, *, entity: bool) -> tuple[str, str]:
     if not entity:
         return f"is {text!r}, which is no id", "use letters, digits, dots, dashes and underscores, as in chat-storage-limit"
     meant = text.upper().replace("-", "_").replace(" ", "_")
-    hint = f"did you mean `{meant}`?" if meant in BUILT_IN | PRESIDIO else "use capitals, digits and underscores, as in EMPLOYEE_ID"
+    hint = (
+        f"did you mean `{meant}`?"
+        if meant in BUILT_IN | PRESIDIO
+        else "use capitals, digits and underscores, as in EMPLOYEE_ID"
+    )
     return f"is {text!r}, which is no entity's name", hint
 
 

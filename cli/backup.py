@@ -55,8 +55,8 @@ def create(settings: Settings, directory: Path, only: str | None) -> None:
 
     \b
     Examples:
-      secmem backup /backups --store support.secmem
-      secmem backup /backups --vaults --json
+      secmem backup create /backups --store support.secmem
+      secmem backup create /backups --vaults --json
     """
     with settings.opened() as store, _progress("copying") as progress:
         report = store.backup(directory, only=only, progress=progress)  # type: ignore[arg-type]

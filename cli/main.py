@@ -23,14 +23,19 @@ _COMMANDS = {
     "session": "The conversations of a tenant.",
     "import": "Bring in the conversations of the SDK's own databases.",
     "export": "Write conversations as JSON Lines.",
+    "policy": "What the store is told to do: read, checked, explained, put in force.",
     "access": "Who may do what.",
     "hold": "Legal holds: what may not be deleted.",
     "usage": "What was spent: tokens, and what they cost.",
+    "subject": "The people that conversations are about: what they may ask for.",
+    "certificate": "Check a certificate of erasure, and show what it says.",
+    "backup": "Copy a store that is in use, and check such copies.",
+    "restore": "Put a store together from a backup.",
     "audit": "The ledger: who did what, whether it is whole, its anchors.",
     "completion": "Print a shell's completion script.",
 }
 """Each is `<name>` in the module `secure_memory.cli.<name>`, but for those in `_PLACES`."""
-_PLACES = {"import": ("transfer", "import_"), "export": ("transfer", "export")}
+_PLACES = {"import": ("transfer", "import_"), "export": ("transfer", "export"), "restore": ("backup", "restore")}
 """The module and the name of commands that are elsewhere: `import` is a word of Python's own."""
 
 

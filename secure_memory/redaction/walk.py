@@ -61,8 +61,9 @@ _STRUCTURE = _DATA | {
 """Keys that say nothing about the value below them."""
 _PROSE = frozenset({"message", "reasoning", "compaction", "other"})
 
-_BYTES_URL = re.compile(r"data:(?!text/|application/json)[\w.+/;=-]{0,200};base64,[A-Za-z0-9+/=_\s-]*\Z", re.ASCII)
-_BYTES = re.compile(r"[A-Za-z0-9+/\r\n]{256,}={0,2}\s*\Z")
+_BYTES_URL = re.compile(r"data:(?!text/|application/json)[\w.+/;=-]{0,200};base64,[A-Za-z0-9+/=_%-]*\Z", re.ASCII)
+# In one line, or in lines of 64 (PEM) or 76 (MIME): shorter ones are a column of something.
+_BYTES = re.compile(r"(?:(?:[A-Za-z0-9+/]{64}\r?\n)+|(?:[A-Za-z0-9+/]{76}\r?\n)+)?[A-Za-z0-9+/]*={0,2}\n?\Z")
 
 
 NONE = -1

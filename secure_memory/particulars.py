@@ -145,7 +145,8 @@ def _resealing(tenant: bytes, old: SessionKeys, new: SessionKeys) -> Callable[[I
         if row.uid not in known:
             (text,) = history.unsealed([row], old.key.aead, tenant, old.uid)
             place = Place(tenant, new.uid, os.urandom(16), row.kind, row.role, row.tool, row.created)
-            known[row.uid] = place.uid, seal.seal(new.key.aead, new.version, os.urandom(12), place, text)
+            sealed = seal.seal(new.key.aead, new.version, os.urandom(12), place, text, row.sealed[0])  # redacted stays so
+            known[row.uid] = place.uid, sealed
         return known[row.uid]
 
     return anew

@@ -12,7 +12,7 @@ Functions take the transaction they run in. Uids and sealed bytes come from the 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -112,10 +112,11 @@ def _rows(execute: Callable[..., Any], start: int, end: int) -> list[ItemRow]:
     return list(map(ItemRow._make, execute(query, (start, end))))
 
 
-def prove(items: Sequence[ItemRow], branch: int, after: int, link: bytes, head: BranchHead) -> None:
+def prove(items: Iterable[tuple[Any, ...]], branch: int, after: int, link: bytes, head: BranchHead) -> None:
     """Check that `items` are the items from position `after` + 1 up to the head, in order, none missing and none more.
 
-    `link` is the link at `after`. Raises TamperedError, which names the first position that is wrong.
+    `link` is the link at `after`; of a row its first four columns are looked at. Raises TamperedError, which names the
+    first position that is wrong.
     """
     position = after
     expected = branch * SPAN + after

@@ -5,6 +5,9 @@ length-prefixed list (`secmem/item/v1`, tenant uid, session uid, item uid, kind,
 microseconds), so that a sealed item moved to another session, another row or another label no longer opens.
 Branch and position are not part of it, so that forking copies sealed bytes; the chain binds those.
 
+``0x02`` instead of ``0x01``: the same of what a retention rule has redacted, with `secmem/gone/v1`, so that a purge sees in
+SQL what it has done already, and nobody can call an item redacted that is not.
+
 A nonce is random, 96 bits: with at most 2^32 items under one session key the chance of a repeat stays below 2^-32
 (NIST SP 800-38D 8.3).
 """
@@ -21,6 +24,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from secure_memory.errors import TamperedError
 
 VERSION = 1
+REDACTED = 2
+_LABELS = {VERSION: b"secmem/item/v1", REDACTED: b"secmem/gone/v1"}
 _HEADER = struct.Struct(">BH12s")
 _UIDS = struct.Struct(">I14sI16sI16sI16s").pack
 _CREATED = struct.Struct(">IQ").pack
@@ -39,10 +44,10 @@ class Place(NamedTuple):
     created: int
 
 
-def associated_data(place: Place) -> bytes:
-    """The length-prefixed encoding of a place: no two places have the same bytes."""
+def associated_data(place: Place, version: int = VERSION) -> bytes:
+    """The length-prefixed encoding of a place: no two places have the same bytes, nor has one in two versions."""
     tenant, session, uid, kind, role, tool, created = place
-    uids = _UIDS(14, b"secmem/item/v1", 16, tenant, 16, session, 16, uid)
+    uids = _UIDS(14, _LABELS[version], 16, tenant, 16, session, 16, uid)
     return uids + _labels(kind, role, tool) + _CREATED(8, created)
 
 
@@ -52,17 +57,17 @@ def _labels(*labels: str) -> bytes:
     return b"".join(part for label in encoded for part in (len(label).to_bytes(4, "big"), label))
 
 
-def seal(aead: AESGCM, key_version: int, nonce: bytes, place: Place, data: bytes) -> bytes:
+def seal(aead: AESGCM, key_version: int, nonce: bytes, place: Place, data: bytes, version: int = VERSION) -> bytes:
     """The sealed item. `nonce` is 12 random bytes, never used twice with one key."""
-    return _HEADER.pack(VERSION, key_version, nonce) + aead.encrypt(nonce, data, associated_data(place))
+    return _HEADER.pack(version, key_version, nonce) + aead.encrypt(nonce, data, associated_data(place, version))
 
 
 def unseal(aead: AESGCM, place: Place, sealed: bytes) -> bytes:
     """The item's JSON. Raises TamperedError where it is not what was sealed for this place."""
-    if len(sealed) < _SHORTEST or sealed[0] != VERSION:
+    if len(sealed) < _SHORTEST or sealed[0] not in _LABELS:
         raise TamperedError("a sealed item has an unknown format")
     try:
-        return aead.decrypt(sealed[3:15], sealed[15:], associated_data(place))
+        return aead.decrypt(sealed[3:15], sealed[15:], associated_data(place, sealed[0]))
     except (InvalidTag, struct.error):  # or a time that no item has
         raise TamperedError("a sealed item does not open in its place") from None
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secure_memory.errors import TamperedError
-from secure_memory.vault.seal import Place, associated_data, key_version, seal, unseal
+from secure_memory.vault.seal import REDACTED, Place, associated_data, key_version, seal, unseal
 
 VECTOR = json.loads((Path(__file__).parents[1] / "vectors" / "sealed-item.json").read_text("utf-8"))
 UIDS = ("tenant", "session", "uid")
@@ -89,7 +89,7 @@ def test_another_key_opens_nothing() -> None:
         unseal(AESGCM(bytes(32)), PLACE, SEALED)
 
 
-@pytest.mark.parametrize("sealed", [b"", b"\x01", SEALED[:30], b"\x00" + SEALED[1:], b"\x02" + SEALED[1:]])
+@pytest.mark.parametrize("sealed", [b"", b"\x01", SEALED[:30], b"\x00" + SEALED[1:], b"\x03" + SEALED[1:]])
 def test_an_unknown_format(sealed: bytes) -> None:
     """What is too short, or of another format, is refused before anything is decrypted."""
     with pytest.raises(TamperedError, match="unknown format"):
@@ -99,3 +99,13 @@ def test_an_unknown_format(sealed: bytes) -> None:
 def test_nothing_can_be_sealed() -> None:
     """The shortest item is the shortest sealed item."""
     assert b"" == unseal(AEAD, PLACE, seal(AEAD, 1, bytes(12), PLACE, b""))
+
+
+@given(st.binary(), places, nonces)
+def test_what_is_redacted_is_sealed_so(data: bytes, place: Place, nonce: bytes) -> None:
+    """An item that a retention rule redacted opens like any other, and its mark can't be put on or taken off."""
+    sealed = seal(AEAD, 1, nonce, place, data, REDACTED)
+    assert (data, 2) == (unseal(AEAD, place, sealed), sealed[0])
+    for other in (b"\x01" + sealed[1:], b"\x02" + seal(AEAD, 1, nonce, place, data)[1:]):
+        with pytest.raises(TamperedError):
+            unseal(AEAD, place, other)

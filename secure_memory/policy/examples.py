@@ -128,4 +128,8 @@ def _of_asking(policy: Policy, given: Given, expect: Expect) -> Iterator[str]:
 
 def _differs(name: str, expected: object, found: object) -> Iterator[str]:
     if expected is not None and expected != found:
-        yield f"{name} is {found or 'nothing'}, expected {expected or 'nothing'}"
+        yield f"{name} is {_said(found)}, expected {_said(expected)}"
+
+
+def _said(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value) or "nothing"

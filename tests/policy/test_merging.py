@@ -31,7 +31,8 @@ def loaded(folder: Path, **files: str) -> Loaded:
 def test_a_rule_of_the_same_id_replaces(tmp_path: Path) -> None:
     """A rule takes the place of the one that has its id; the others stay."""
     policy = loaded(
-        tmp_path, own="extends: [gdpr]\nretention:\n  rules:\n    - {id: chat-storage-limit, trigger: item.created, max: P7D}\n"
+        tmp_path,
+        own="extends: [gdpr]\nretention:\n  rules:\n    - {id: chat-storage-limit, trigger: item.created, max: P7D}\n",
     ).policy
     assert {"audit": None, "audit-storage-limit": "P7Y", "chat-storage-limit": "P7D"} == {
         rule.id: rule.max for rule in policy.retention.rules
@@ -78,7 +79,7 @@ def test_a_weakened_base_is_not_weakened_again(tmp_path: Path) -> None:
 
 
 def test_who_names_members_has_named_them_all(tmp_path: Path) -> None:
-    """The baseline's rule that everybody may do everything is gone once members are named, and stays where only roles are."""
+    """That everybody may do everything, as the baseline says, is gone once members are named, and stays where roles are."""
     named = 'extends: [gdpr]\naccess: {members: {"user:maria": [supervisor], "user:root": [owner]}}\n'
     assert {"user:maria": ("supervisor",), "user:root": ("owner",)} == loaded(tmp_path, own=named).policy.access.members
     assert {"*": ("owner",)} == loaded(tmp_path, own="extends: [gdpr]\n").policy.access.members
@@ -106,7 +107,7 @@ def test_of_two_that_differ_the_file_itself_decides(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match="of which neither is the stricter in retention"):
         loaded(tmp_path, low=low, high=high, own=own)
     mine = own + "retention:\n  rules:\n    - {id: case, min: P6Y, max: P9Y%s}\n"
-    with pytest.raises(PolicyError, match="is weaker than in .*low.yaml: max may be longer"):
+    with pytest.raises(PolicyError, match=r"is weaker than in .*low\.yaml: max may be longer"):
         loaded(tmp_path, low=low, high=high, own=mine % "")
     assert loaded(tmp_path, low=low, high=high, own=mine % ", weakens: true")
 

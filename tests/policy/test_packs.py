@@ -36,7 +36,7 @@ def test_the_packs() -> None:
 
 
 def test_what_baseline_does() -> None:
-    """The baseline is what the design promises: an ordinary conversation is not changed by a byte, and nothing is deleted."""
+    """The baseline is what the design promises: it changes no ordinary conversation by a byte, and deletes nothing."""
     base = baseline()
     stored = {rule.entity: rule.store for rule in base.redaction.rules if rule.store != "keep"}
     assert {"CARD_CVV": "redact", "CARD_TRACK": "redact", "CARD_NUMBER": "tokenise", "SECRET": "redact"} == stored

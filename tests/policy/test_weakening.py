@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, get_args
 
 import pytest
@@ -128,7 +129,7 @@ def test_operators_are_ordered() -> None:
     assert ("block", "redact", "tokenise", "pseudonymise", "mask", "keep") == OPERATORS[::-1]
     key = ("redaction", "rules", "a")
     for surface in ("store", "model", "view"):
-        for less, more in zip(OPERATORS, OPERATORS[1:], strict=False):
+        for less, more in pairwise(OPERATORS):
             old, new = (RedactionRule(id="a", entity="EMAIL", **{surface: name}) for name in (more, less))
             assert [f"{surface} is {less}, was {more}"] == weakenings(key, old, new)
             assert [] == weakenings(key, new, old)

@@ -52,7 +52,7 @@ def parts(texts: Sequence[Text]) -> list[Part]:
     found = []
     chains: dict[int, tuple[int, ...]] = {}
     for index, text in enumerate(texts):
-        if text.changed:
+        if text.changed and text.text:
             found.append(Part(text.text, (index,), (), text.leaf.segment))
         if text.after != NONE:
             chains[index] = (*chains.pop(text.after, (text.after,)), index)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
 
 from secure_memory import clock
+from secure_memory.cli import erase as erasing
 from secure_memory.cli.options import BadUsage, Group, Settings, tags_of
 from secure_memory.cli.output import json_document, note, say, table, visible
 from secure_memory.cli.times import Time, shown
@@ -108,6 +110,27 @@ def review(settings: Settings, session_id: str, tenant: str, limit: int) -> None
     with settings.opened() as store:
         items = store.review(session_id, tenant=tenant, purpose=settings.purpose, limit=limit or None)
     _print(settings, items)
+
+
+@session.command()
+@click.argument("session_id", metavar="SESSION")
+@_TENANT
+@erasing.options
+@click.pass_obj
+def erase(settings: Settings, /, session_id: str, tenant: str, yes: bool, certificate: Path | None) -> None:
+    """Erase one conversation: its key is destroyed, what it sealed is deleted, and a certificate says so.
+
+    As `subject erase`, which erases all of a person's.
+
+    \b
+    Example:
+      secmem session erase user_123 --tenant acme --reason "sent to the wrong desk" --certificate erased.json
+    """
+    erasing.refuse_existing(certificate)
+    erasing.confirm(f"the conversation {session_id!r} of tenant {tenant!r}", session_id, yes=yes)
+    with settings.opened() as store:
+        report = store.session_erase(session_id, tenant=tenant)
+    erasing.tell(settings, report, certificate)
 
 
 def _print(settings: Settings, items: Sequence[Mapping[str, Any]]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from secure_memory.cli import erase as erasing
 from secure_memory.cli.options import Group, Settings
 from secure_memory.cli.output import console, json_document, say
 
@@ -58,3 +59,27 @@ def export(settings: Settings, name: str, tenant: str, out: Path) -> None:
     )
     if not report.masked:
         say("nothing is masked in it: look whether it is about others too before you hand it over", fg="yellow")
+
+
+@subject.command()
+@click.argument("name", metavar="SUBJECT")
+@_TENANT
+@erasing.options
+@click.pass_obj
+def erase(settings: Settings, /, name: str, tenant: str, yes: bool, certificate: Path | None) -> None:
+    """Erase a person: her keys and those of all her conversations are destroyed, what they sealed is deleted, and a
+    certificate says so. Give your --reason.
+
+    What a legal hold or a law keeps is withheld, as the certificate says; where all of it is kept, nothing is done (exit
+    code 8). Where it was interrupted, run it again. Run twice, it answers with the certificate of the first time.
+
+    \b
+    Examples:
+      secmem subject erase ana@example.com --tenant acme --reason "request of 3 March" --certificate ana.json
+      secmem subject erase ana@example.com --tenant acme --reason "request of 3 March" --yes --json
+    """
+    erasing.refuse_existing(certificate)
+    erasing.confirm(f"{name!r} of tenant {tenant!r}, with every conversation", name, yes=yes)
+    with settings.opened() as store:
+        report = store.subject_erase(name, tenant=tenant)
+    erasing.tell(settings, report, certificate)

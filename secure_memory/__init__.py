@@ -27,8 +27,10 @@ from secure_memory.errors import (
     RedactionError,
     RetentionError,
     RollbackError,
+    SafetyLimitError,
     SecureMemoryError,
     SerializationError,
+    StalePlanError,
     StorageError,
     StoreBusyError,
     StoreVersionError,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from secure_memory.agents_sdk.session import SecureSession
     from secure_memory.aio import AsyncSecureStore
     from secure_memory.keys.local import EnvKeyProvider, FileKeyProvider
+    from secure_memory.lifecycle.certificate import Certificate
     from secure_memory.store import SecureStore
 
 __version__ = "0.1.0"
@@ -48,6 +51,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "Actor": "secure_memory.actor",
     "AsyncSecureStore": "secure_memory.aio",
+    "Certificate": "secure_memory.lifecycle.certificate",
     "EnvKeyProvider": "secure_memory.keys.local",
     "FileKeyProvider": "secure_memory.keys.local",
     "SecureSession": "secure_memory.agents_sdk.session",
@@ -61,6 +65,7 @@ __all__ = [
     "AsyncSecureStore",
     "AuditGapError",
     "BlockedContentError",
+    "Certificate",
     "CipherUnavailableError",
     "ConfigurationError",
     "DiskFullError",
@@ -76,10 +81,12 @@ __all__ = [
     "RedactionError",
     "RetentionError",
     "RollbackError",
+    "SafetyLimitError",
     "SecureMemoryError",
     "SecureSession",
     "SecureStore",
     "SerializationError",
+    "StalePlanError",
     "StorageError",
     "StoreBusyError",
     "StoreVersionError",

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
@@ -48,6 +50,18 @@ class Certificate:
     statement: Mapping[str, Any]
     signature: bytes
     public_key: bytes
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Certificate:
+        """The certificate of that file, whose signature is right. Whose key signed it is not asked: see
+        `SecureStore.certificate_verify`. Raises ConfigurationError where it is none, TamperedError."""
+        try:
+            found = parse(Path(path).read_text())
+        except OSError as error:
+            why = (error.strerror or "unknown error").lower()
+            raise ConfigurationError(f"the certificate {path} can't be read: {why}") from None
+        found.check()
+        return found
 
     @property
     def digest(self) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from secure_memory import items as sdk_items
@@ -83,10 +83,10 @@ class Erasures:
         keys = withhold.keys_of(shared, one, row)
         return sdk_items.load_all(history.unsealed(rows, keys.key.aead, one.keys.uid, row.uid))
 
-    def certificate_verify(self, path: str | Path) -> Certificate:
+    def certificate_verify(self, path: str | os.PathLike[str]) -> Certificate:
         """The certificate of an erasure in that file, whose signature is right and this store's own. Raises
         ConfigurationError where it is none, TamperedError."""
-        found = certificate.parse(Path(path).read_text())
+        found = Certificate.read(path)
         found.check(certificate.public_key(self._open()))
         return found
 

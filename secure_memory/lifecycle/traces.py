@@ -26,6 +26,7 @@ def gather(tx: Transaction, rows: Sequence[SessionRow], held: Sequence[Held]) ->
             span = branch.id * history.SPAN, (branch.id + 1) * history.SPAN
             found = tx.execute("SELECT substr(sealed, 4, ?) FROM items WHERE id >= ? AND id < ?", (BYTES, *span))
             sealed += [piece for (piece,) in found]
+    sealed = list(dict.fromkeys(sealed))  # a branch has copies of what it was forked from
     return [*_some(sealed), *_some([key.wrapped[1 : 1 + BYTES] for key in held])]
 
 

@@ -64,7 +64,8 @@ def weigh(tx: Transaction, tenant: Tenant, row: SessionRow, keys: SessionKeys | 
         return Weighed([], 1)  # whether it has items makes no difference then
     names = sessions.open_names(keys.subject_key, tenant.keys.uid, row)
     about = [hold for hold in about if hold.covers_session(row.uid.hex(), row.subject.hex(), names.tags)]
-    newest, now = activity.last_append(tx.execute, tenant.vault.ledger, row.id), clock.now()
+    newest = activity.last_append(tx.execute, tenant.vault.ledger, row.id)
+    now = max(clock.now(), asked)  # whoever resumes it may have a clock that is behind
     kept: list[tuple[ItemRow, Outcome]] = []
     free = 0
     for item in _unique(tx, row):

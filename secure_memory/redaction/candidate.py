@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from secure_memory.redaction.walk import Segment
@@ -64,7 +64,7 @@ class Candidate:
         )
 
     def apart(self, start: int, end: int) -> bool:
-        """Whether the place is `alone`, and no part of a longer id or number that is written with dashes, dots or slashes."""
+        """Whether the place is `alone`, and no part of a longer id or number with dashes, dots or slashes in it."""
         if not self.alone(start, end):
             return False
         before, after = self.before(start, 2), self.after(end, 2)
@@ -110,14 +110,56 @@ Check = Callable[[Candidate], Iterable[Hit]]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One way in which an entity is written. Where `triggers` are given (lowercase), one of them has to occur in the batch,
-    in a text or in a key, and so many digits: tests of a microsecond, which most texts fail."""
+    """One way in which an entity is written.
+
+    The rest are tests of a microsecond, which most batches fail: one of `triggers` (lowercase) has to occur somewhere in a
+    text or a key, one of `words` as whole words, so many `digits`, and a run of so many characters without white space.
+    """
 
     entity: str
     pattern: str
     check: Check
     triggers: tuple[str, ...] = ()
     digits: int = 0
+    words: tuple[str, ...] = ()
+    unspaced: int = 0
+
+
+class Batch:
+    """What the tests of shapes ask of a batch, each worked out once, when it is asked."""
+
+    def __init__(self, joined: str, keys: Iterable[tuple[str, ...]]) -> None:
+        self._joined = joined
+        self._lower = joined.lower() + "".join(map(keywords, keys))
+        self._triggers: dict[tuple[str, ...], bool] = {}
+
+    def may_have(self, shape: Shape) -> bool:
+        """Whether the shape's tests pass."""
+        return (
+            (not shape.digits or shape.digits <= self._digits)
+            and (not shape.unspaced or shape.unspaced <= self._unspaced)
+            and (not shape.triggers or self._triggered(shape.triggers))
+            and (not shape.words or self._triggered(shape.words, whole=True))
+        )
+
+    def _triggered(self, triggers: tuple[str, ...], whole: bool = False) -> bool:
+        found = self._triggers.get(triggers)
+        if found is None:
+            among = self._words if whole else self._lower
+            found = self._triggers[triggers] = any(trigger in among for trigger in triggers)
+        return found
+
+    @cached_property
+    def _digits(self) -> int:
+        return sum(map(self._joined.count, "0123456789"))
+
+    @cached_property
+    def _unspaced(self) -> int:
+        return max(map(len, self._joined.split()), default=0)
+
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        return frozenset(_NO_WORD.split(self._lower))
 
 
 def _wordlike(character: str) -> bool:

@@ -80,6 +80,7 @@ _GROUPED_NANP = re.compile(
     r"(?:\+?1[ .\-]?)?(?:\([2-9]\d\d\) ?|[2-9]\d\d([ .\-]))[2-9]\d\d[ .\-]\d{4}(?:(?: ?x| ?ext\.? ?)\d{1,6})?"
 )
 _DATE = re.compile(r"(?:(?:19|20)\d\d[ ./\-]\d\d?[ ./\-]\d\d?|\d\d?[./\-]\d\d?[./\-](?:19|20)?\d\d)(?!\d)")
+_QUAD = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
 _EXTENSION = re.compile(r"(?: ?[xX]| ?[eE]xt\.? ?)\d{1,6}(?!\w)")
 
 
@@ -133,25 +134,27 @@ def phone_in(region: str | None) -> Check:
 def _phone(seen: Candidate, start: int, end: int, region: str | None) -> Hit | None:
     number = seen.whole[start:end]
     digits = digits_of(number)
-    if not 7 <= len(digits) <= 18 or not seen.apart(start, end) or seen.before(start, 1) in ("+", "$", "€", "£"):
+    international = number[0] == "+" or (number.startswith("00") and number[2:3] != "0" and len(digits) > 9)
+    if not 7 <= len(digits) <= (18 if international else 13) or _DATE.match(number) or _QUAD.fullmatch(number):
         return None
-    extension = _EXTENSION.match(seen.whole, end, seen.last)
-    stop = extension.end() if extension else end
-    international = number.startswith("+") or (number.startswith("00") and number[2:3] != "0" and len(digits) > 9)
+    if not seen.apart(start, end) or seen.before(start, 1) in ("+", "$", "€", "£"):
+        return None
+    grouped = bool(_GROUPED_NANP.fullmatch(number))
     named = seen.context(start, end, PHONE_WORDS)
     other = seen.said_before(start, NUMBERED)
+    extension = _EXTENSION.match(seen.whole, end, seen.last)
+    stop = extension.end() if extension else end
     if international:
-        full = number if number.startswith("+") else "+" + number[2:].lstrip(" -.")
+        full = number if number[0] == "+" else "+" + number[2:].lstrip(" -.")
         if known(full, None):
             return Hit(start, stop, 0.95, "numbering plan", named)
         doubtful = number[0] != "+" and not named
         return Hit(start, stop, 0.6, None, named) if possible(full, None) and not (doubtful or other) else None
-    if _DATE.match(number) or (other and not named):
+    if not (named or grouped or region) or (other and not named):
         return None
-    grouped = bool(_GROUPED_NANP.fullmatch(number))
-    if not (named or grouped or region) or (seen.segment.tool and not named and "(" not in number):
+    if seen.segment.tool and not named and "(" not in number:
         return None
-    for place in dict.fromkeys((region, *(("US",) if grouped or named else ()))):
+    for place in dict.fromkeys((region, "US" if grouped or named else None)):
         if place and known(number, place):
             return Hit(start, stop, 0.9, "numbering plan", named)
     # Numbers of other countries in national form: a word says what it is, its shape that it may be.
@@ -275,11 +278,11 @@ SHAPES = (
     Shape("EMAIL", r"@", _email, ("@",)),
     Shape("IP", r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}", _ipv4, (".",), 4),
     Shape("IP", r"[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]{0,36}:[0-9A-Fa-f:.]{0,40}", _ipv6, (":",), 1),
-    Shape("MAC", r"[0-9A-Fa-f]{2}(?:[:\-][0-9A-Fa-f]{2}){5}", _mac, (":", "-"), 1),
+    Shape("MAC", r"[0-9A-Fa-f]{2}(?:[:\-][0-9A-Fa-f]{2}){5}", _mac, (":", "-"), 1, unspaced=17),
     Shape("URL_WITH_CREDENTIALS", r"://", _url, ("://",)),
-    Shape("CRYPTO_ADDRESS", r"[13][1-9A-HJ-NP-Za-km-z]{25,34}", _bitcoin),
-    Shape("CRYPTO_ADDRESS", r"(?:bc1|BC1)[02-9ac-hj-np-zAC-HJ-NP-Z]{11,71}", _bitcoin, ("bc1",)),
-    Shape("CRYPTO_ADDRESS", r"0x[0-9A-Fa-f]{40}", _ether, ("0x",)),
+    Shape("CRYPTO_ADDRESS", r"[13][1-9A-HJ-NP-Za-km-z]{25,34}", _bitcoin, unspaced=26),
+    Shape("CRYPTO_ADDRESS", r"(?:bc1|BC1)[02-9ac-hj-np-zAC-HJ-NP-Z]{11,71}", _bitcoin, ("bc1",), unspaced=14),
+    Shape("CRYPTO_ADDRESS", r"0x[0-9A-Fa-f]{40}", _ether, ("0x",), unspaced=42),
 )
 PHONE = r"[+(]?\d[\d \t().\-/]{5,22}\d"
 """What may be a phone number; its check, `phone_in`, depends on the region."""

@@ -3,8 +3,8 @@
 Found by the prefix that its issuer gives it, by the word or JSON key that names it, or by its place in a URL or header. A
 random string that nothing names is not found: it may as well be a hash or an id, and an agent needs those.
 
-Prefixes are from the issuers' documentation: GitHub "token formats", AWS "unique identifiers", Stripe "API keys", Slack "token
-types", GitLab "token overview", Google Cloud "API keys", OpenAI, Anthropic, Hugging Face, npm, PyPI, SendGrid, Shopify.
+Prefixes are from the issuers' documentation: GitHub "token formats", AWS "unique identifiers", Stripe "API keys", Slack
+"token types", GitLab "token overview", Google Cloud "API keys", OpenAI, Anthropic, Hugging Face, npm, PyPI, SendGrid.
 """
 
 from __future__ import annotations
@@ -71,19 +71,22 @@ def _private_key(seen: Candidate) -> Iterator[Hit]:
 
 # ---- named by a word ------------------------------------------------------------------------------------------------
 
-_PASSWORD = "password|passwd|passphrase|passcode|pwd|kennwort|passwort|mot de passe|contraseña|contrasena|senha|wachtwoord|clave secreta"
+_WORD = "password|passwd|passphrase|passcode|pwd|kennwort|passwort|mot de passe|contraseña|contrasena|senha|wachtwoord"
 _STRONG = (
-    rf"{_PASSWORD}|(?:client|app|api|shared|signing|webhook|consumer)[_\- ]?secret|secret(?:[_\- ]?(?:access[_\- ]?)?key)?"
+    rf"{_WORD}|(?:client|app|api|shared|signing|webhook|consumer)[_\- ]?secret|secret(?:[_\- ]?(?:access[_\- ]?)?key)?"
     r"|(?:api|access|private|encryption|signing|account|auth|master)[_\- ]?key"
 )
 _WEAK = r"(?:access|refresh|auth|api|bearer|session|id|security|personal access)?[_\- ]?token|authorization|credentials?"
 _VALUE = r"[^ \t\n\r\f\v\x00\"'`<>,;]{4,}"
 NO_SECRET = re.compile(
-    r"""(?ix) \[[A-Z][A-Z0-9_]*\] | [A-Z][A-Z0-9_]*_[a-z2-7]{16} | [*•x.\-_?#]+ | \$ .* | \{.* | <.* | %\w+% | .*\(.*\)? | .*\[.*
-    | (?:none|null|nil|true|false|yes|no|undefined|required|optional|string|str|text|secret|password|token|example|changeme\.\.\.
-    | expired|invalid|incorrect|wrong|missing|reset|changed|forgotten|updated|empty|hidden|redacted|masked|unknown|here|below|above
-    | process\..* | os\..* | env\..* | self\..* | config\..* | settings\..* | https?://.* | your[_\-].* | my[_\-].* | bearer | basic)"""
+    r"""(?ix) \[[A-Z][A-Z0-9_]*\] | [A-Z][A-Z0-9_]*_[a-z2-7]{16} | [*•x.\-_?#]+ | \$ .* | \{.* | <.* | %\w+%
+    | .*\(.*\)? | .*\[.*
+    | (?:none|null|nil|true|false|yes|no|undefined|required|optional|string|str|text|secret|password|token|example
+    | expired|invalid|incorrect|wrong|missing|reset|changed|forgotten|updated|empty|hidden|redacted|masked|unknown
+    | here|below|above|bearer|basic
+    | process\..* | os\..* | env\..* | self\..* | config\..* | settings\..* | https?://.* | your[_\-].* | my[_\-].*)"""
 )
+"""What stands where a secret would, and is none: a placeholder of ours, a mask, a variable, code, the next word."""
 _COUNTS = re.compile(
     r"(?i)(?:next|page|continuation|sync|csrf|xsrf|pagination|max|min|prompt|completion|total|input|output|cancel)[_\- ]?\Z"
 )
@@ -154,9 +157,10 @@ def _in_url(seen: Candidate) -> Iterator[Hit]:
 # ---- named by a JSON key ---------------------------------------------------------------------------------------------
 
 _KEYED = re.compile(
-    r" (?:password|passwd|passphrase|passcode|pwd|passwort|kennwort|secret|secret key|secret access key|api key|apikey|access key"
-    r"|private key|encryption key|signing key|auth token|access token|refresh token|id token|bearer token|session token|api token"
-    r"|credential|credentials|authorization|client secret|db pass|pass|pin code|otp seed|contraseña|senha) \Z"
+    r" (?:password|passwd|passphrase|passcode|pwd|passwort|kennwort|secret|secret key|secret access key|api key|apikey"
+    r"|access key|private key|encryption key|signing key|auth token|access token|refresh token|id token|bearer token"
+    r"|session token|api token|credential|credentials|authorization|client secret|db pass|pass|pin code|otp seed"
+    r"|contraseña|senha) \Z"
 )
 
 
@@ -170,35 +174,31 @@ def _keyed(seen: Candidate) -> Iterator[Hit]:
         yield Hit(seen.first, seen.last, 0.95, None, named.group().strip())
 
 
-_NAMED = (
-    "pass",
-    "pwd",
-    "secret",
-    "key",
-    "token",
-    "authorization",
-    "credential",
-    "kennwort",
-    "mot de",
-    "contrase",
-    "senha",
-    "clave",
-    "wachtwoord",
-)
+_KEYS = ("pass", "pwd", "kennwort", "mot de", "contrase", "senha", "wachtwoord")
+_NAMED = (*_KEYS, "secret", "key", "token", "authorization", "credential", "pin", "otp")
 _SIGN = r"[\"'\]]{0,2}[ \t]{0,3}(?P<sign>:=|=>|:|=)[ \t]{0,3}(?P<quote>[\"'`]{0,1})"
+_IS = r"(?: for [a-z]{1,20})?(?: is| was| ist| est| es|'s| to| are| é| è| =)[ \t]{1,2}[\"'`]{0,1}"
+_PARAMETERS = "key|sig|signature|token|auth|access_token|x-amz-signature"
 
 SHAPES = (
-    Shape("SECRET", "|".join(map(re.escape, _TOKENS)), _token, tuple(prefix.lower() for prefix in _TOKENS)),
+    Shape("SECRET", "|".join(map(re.escape, _TOKENS)), _token, tuple(prefix.lower() for prefix in _TOKENS), unspaced=20),
     Shape("SECRET", r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----", _private_key, ("private key",)),
     Shape("SECRET", rf"(?i)(?P<name>{_STRONG}|{_WEAK}){_SIGN}(?P<value>{_VALUE})", _assigned, _NAMED),
+    Shape("SECRET", rf"(?i)(?:{_WORD}){_IS}(?P<value>{_VALUE})", _spoken, _KEYS),
     Shape(
         "SECRET",
-        rf"(?i)(?:{_PASSWORD})(?: for [a-z]{{1,20}})?(?: is| was| ist| est| es|'s| to| are| é| è| =)[ \t]{{1,2}}[\"'`]{{0,1}}(?P<value>{_VALUE})",
-        _spoken,
-        ("pass", "pwd", "kennwort", "mot de", "contrase", "senha", "wachtwoord"),
+        r"(?i)(?:bearer|basic)[ \t]{1,3}(?P<value>[A-Za-z0-9\-._~+/]{16,}={0,2})",
+        _bearer,
+        ("bearer ", "basic "),
+        unspaced=16,
     ),
-    Shape("SECRET", r"(?i)(?:bearer|basic)[ \t]{1,3}(?P<value>[A-Za-z0-9\-._~+/]{16,}={0,2})", _bearer, ("bearer ", "basic ")),
-    Shape("SECRET", r"(?i)[?&](?:key|sig|signature|token|auth|access_token|x-amz-signature)=(?P<value>[A-Za-z0-9%_\-.~+/]{16,})", _parameter, ("key=", "sig", "token=", "auth=")),
+    Shape(
+        "SECRET",
+        rf"(?i)[?&](?:{_PARAMETERS})=(?P<value>[A-Za-z0-9%_\-.~+/]{{16,}})",
+        _parameter,
+        ("key=", "sig", "token=", "auth="),
+        unspaced=16,
+    ),
     Shape("SECRET", r"://", _in_url, ("://",)),
     Shape("SECRET", r"[^\x00]{4,}", _keyed, _NAMED),
-)  # fmt: skip
+)

@@ -14,9 +14,9 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
-from secure_memory.redaction.candidate import Candidate, Hit, Shape, keywords
+from secure_memory.redaction.candidate import Batch, Candidate, Shape
 from secure_memory.redaction.entities import shapes
 from secure_memory.redaction.walk import Segment
 
@@ -69,49 +69,41 @@ class BuiltinDetector:
         found: list[list[Finding]] = [[] for _ in segments]
         starts: list[int] = []
         for shape, pattern in self._plausible(joined, segments):
+            starts = starts or _starts(texts)
             for match in pattern.finditer(joined):
-                if not starts:
-                    starts = _starts(texts)
                 place = bisect_right(starts, match.start()) - 1
                 seen = Candidate(match, segments[place], starts[place])
-                found[place].extend(_findings(shape, seen, shape.check(seen)))
+                found[place].extend(_findings(shape, seen))
         return found
 
     def _plausible(self, joined: str, segments: Sequence[Segment]) -> Iterator[tuple[Shape, re.Pattern[str]]]:
         """The shapes that may be in the text, by tests that cost next to nothing."""
-        keys = {segment.keys for segment in segments if segment.keys}
-        haystack = joined.lower() + "".join(map(keywords, keys))
-        digits = sum(map(joined.count, "0123456789"))
-        near = [
-            index
-            for index, (shape, _) in enumerate(self._shapes)
-            if shape.digits <= digits and (not shape.triggers or any(trigger in haystack for trigger in shape.triggers))
-        ]
-        if near and self._could_be:
-            possible = self._could_be(joined)
-            near = near if possible is None else [index for index in near if index in possible]
-        return (self._shapes[index] for index in near)
+        batch = Batch(joined, {segment.keys for segment in segments if segment.keys})
+        for index in self._could_be(joined) if self._could_be else range(len(self._shapes)):
+            if batch.may_have(self._shapes[index][0]):
+                yield self._shapes[index]
 
 
-def could_be(patterns: Sequence[str]) -> Callable[[str], frozenset[int] | None] | None:
-    """What says which of the patterns are in a text, or None where it can't say; None where google-re2 is not installed."""
+def could_be(patterns: Sequence[str]) -> Callable[[str], Sequence[int]] | None:
+    """What says which of the patterns may be in a text, by number, in order; None where google-re2 is not installed."""
     try:
         import re2
     except ImportError:
         return None
-    options: Any = re2.Options()
+    options = re2.Options()
     options.max_mem = _MEMORY
     options.log_errors = False
-    several: Any = re2.Set.SearchSet(options)
+    several = re2.Set.SearchSet(options)
     for pattern in patterns:
         several.Add(pattern)
     several.Compile()
 
-    def search(text: str) -> frozenset[int] | None:
+    def search(text: str) -> Sequence[int]:
         try:
-            return frozenset(several.Match(text))
+            found: list[int] = several.Match(text) or []
         except UnicodeEncodeError:  # a lone surrogate has no UTF-8
-            return None
+            return range(len(patterns))
+        return sorted(found)
 
     return search
 
@@ -125,9 +117,9 @@ def _starts(texts: Sequence[str]) -> list[int]:
     return starts
 
 
-def _findings(shape: Shape, seen: Candidate, hits: Iterable[Hit]) -> Iterator[Finding]:
+def _findings(shape: Shape, seen: Candidate) -> Iterator[Finding]:
     """The hits as findings of the segment. A bare digit run of a tool is none where no word or key names it."""
-    for hit in hits:
+    for hit in shape.check(seen):
         if seen.segment.tool and hit.context is None and seen.whole[hit.start : hit.end].isdigit():
             continue
         start, end = hit.start - seen.first, hit.end - seen.first

@@ -214,14 +214,21 @@ NATIONAL: dict[str, tuple[str, ...]] = {
     "za.idnr": ("south african id", "sa id", "rsa id"),
 }
 """The numbers that are looked for, by their module in python-stdnum, and the words that name them."""
-_TRIGGERS = tuple(sorted({word.split()[0] for words in (_ANY, *NATIONAL.values()) for word in words}))
+_COMMON = {"card", "number", "no", "nr", "id"}
+_NAMES = tuple(
+    sorted(
+        next((word for word in words.split() if word not in _COMMON), "id")
+        for words in {*_ANY, *(words for several in NATIONAL.values() for words in several)}
+    )
+)
 _SHAPES = {
-    "at.vnr": r"\d{10}", "au.tfn": r"\d{8,9}", "be.nn": r"\d{11}", "br.cpf": r"\d{11}", "ca.sin": r"\d{9}", "ch.ssn": r"756\d{10}",
-    "cn.ric": r"\d{17}[\dX]", "cz.rc": r"\d{9,10}", "de.idnr": r"\d{11}", "dk.cpr": r"\d{10}", "es.dni": r"\d{8}[A-Z]",
-    "es.nie": r"[XYZ]\d{7}[A-Z]", "fi.hetu": r"\d{6}[\-+A-FU-Y]?\d{3}[0-9A-Y]", "fr.nir": r"[12]\d{4}[\dAB]\d{9}", "ie.pps": r"\d{7}[A-W][A-IW]?",
-    "in_.aadhaar": r"\d{12}", "in_.pan": r"[A-Z]{5}\d{4}[A-Z]", "it.codicefiscale": r"[A-Z]{6}[0-9A-Z]{10}", "nl.bsn": r"\d{8,9}",
-    "no.fodselsnummer": r"\d{11}", "pl.pesel": r"\d{11}", "pt.cc": r"\d{9}[A-Z\d]{2}\d", "ro.cnp": r"\d{13}", "se.personnummer": r"\d{10}|\d{12}",
-    "tr.tckimlik": r"\d{11}", "za.idnr": r"\d{13}",
+    "at.vnr": r"\d{10}", "au.tfn": r"\d{8,9}", "be.nn": r"\d{11}", "br.cpf": r"\d{11}", "ca.sin": r"\d{9}",
+    "ch.ssn": r"756\d{10}", "cn.ric": r"\d{17}[\dX]", "cz.rc": r"\d{9,10}", "de.idnr": r"\d{11}", "dk.cpr": r"\d{10}",
+    "es.dni": r"\d{8}[A-Z]", "es.nie": r"[XYZ]\d{7}[A-Z]", "fi.hetu": r"\d{6}[\-+A-FU-Y]?\d{3}[0-9A-Y]",
+    "fr.nir": r"[12]\d{4}[\dAB]\d{9}", "ie.pps": r"\d{7}[A-W][A-IW]?", "in_.aadhaar": r"\d{12}",
+    "in_.pan": r"[A-Z]{5}\d{4}[A-Z]", "it.codicefiscale": r"[A-Z]{6}[0-9A-Z]{10}", "nl.bsn": r"\d{8,9}",
+    "no.fodselsnummer": r"\d{11}", "pl.pesel": r"\d{11}", "pt.cc": r"\d{9}[A-Z\d]{2}\d", "ro.cnp": r"\d{13}",
+    "se.personnummer": r"\d{10}|\d{12}", "tr.tckimlik": r"\d{11}", "za.idnr": r"\d{13}",
 }  # fmt: skip
 """How each looks without its separators: asked before stdnum is imported."""
 _COMPILED = {module: re.compile(f"(?:{shape})\\Z", re.ASCII) for module, shape in _SHAPES.items()}
@@ -229,24 +236,27 @@ _COMPILED = {module: re.compile(f"(?:{shape})\\Z", re.ASCII) for module, shape i
 
 def _national(seen: Candidate) -> Iterator[Hit]:
     start, end = seen.match.span()
-    text = seen.match.group().rstrip(" -./+")
-    end = start + len(text)
-    while text:
-        hit = _national_id(seen, start, end, text) if seen.apart(start, end) else None
+    some = seen.context(start, end, _ANY)
+    named = {module: said for module, words in NATIONAL.items() if (said := seen.context(start, end, words) or some)}
+    text = seen.match.group().rstrip(" -./+") if named else ""
+    while len(text) > 6:
+        end = start + len(text)
+        hit = _national_id(seen, start, end, named) if seen.apart(start, end) else None
         if hit:
             yield hit
             return
         text = text[: max(text.rfind(" "), 0)].rstrip(" -./+")  # what follows may be another number
-        end = start + len(text)
 
 
-def _national_id(seen: Candidate, start: int, end: int, text: str) -> Hit | None:
+def _national_id(seen: Candidate, start: int, end: int, named: dict[str, str]) -> Hit | None:
+    """The number of one of the countries that are named, and the word that names it."""
+    text = seen.whole[start:end]
     compact = re.sub(r"[ .\-/+]", "", text).upper()
-    for module, shape in _COMPILED.items():
-        if shape.match(compact) or (module == "fi.hetu" and shape.match(text.upper())):
-            context = seen.context(start, end, NATIONAL[module]) or seen.context(start, end, _ANY)
-            if context and import_module(f"stdnum.{module}").is_valid(text if module in _SEPARATOR_COUNTS else compact):
-                return Hit(start, end, 0.95, f"stdnum.{module.replace('_', '')}", context)
+    for module, context in named.items():
+        written = text.upper() if module in _SEPARATOR_COUNTS else compact
+        shaped = _COMPILED[module].match(compact) or _COMPILED[module].match(written)
+        if shaped and import_module(f"stdnum.{module}").is_valid(written):
+            return Hit(start, end, 0.95, f"stdnum.{module.replace('_', '')}", context)
     return None
 
 
@@ -263,21 +273,26 @@ def _codice_fiscale(seen: Candidate) -> Iterator[Hit]:
         yield Hit(start, end, 0.95, "stdnum.it.codicefiscale", context)
 
 
+_NINO = r"[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d\d ?\d\d ?\d\d ?[A-D]"
+_BORN = ("birth", "born", "dob", "d.o.b", "bday", "geb", "né", "nac", "nasc", "nat")
+_MEDICAL = ("mrn", "medical", "patient", "chart", "health", "hospital", "record")
+
 SHAPES = (
-    Shape("US_SSN", r"\d{3}[ .\-]?\d{2}[ .\-]?\d{4}", _ssn, (), 9),
-    Shape("US_ITIN", r"9\d{2}[ .\-]?\d{2}[ .\-]?\d{4}", _itin, (), 9),
+    Shape("US_SSN", r"\d{3}[ .\-]?\d{2}[ .\-]?\d{4}", _ssn, digits=9),
+    Shape("US_ITIN", r"9\d{2}[ .\-]?\d{2}[ .\-]?\d{4}", _itin, digits=9),
     Shape("US_PASSPORT", r"[A-Za-z]?\d{8,9}", _named(PASSPORT_WORDS, 0.85, 40, 8), ("passport", "travel document"), 8),
     Shape(
         "US_DRIVER_LICENSE",
         r"[A-Za-z0-9][A-Za-z0-9\-]{4,18}",
         _named(LICENSE_WORDS, 0.8, 35, 4, ("plate", "software", "key")),
         ("licen", "dl", "permit", "driver"),
+        digits=4,
     ),
-    Shape("MEDICAL_RECORD_NUMBER", r"[A-Za-z0-9][A-Za-z0-9\-]{3,17}", _named(RECORD_WORDS, 0.85, 30, 4),
-          ("mrn", "medical", "patient", "chart", "health", "hospital", "record")),
-    Shape("UK_NINO", r"[A-CEGHJ-PR-TW-Za-ceghj-pr-tw-z][A-CEGHJ-NPR-TW-Za-ceghj-npr-tw-z] ?\d\d ?\d\d ?\d\d ?[A-Da-d]", _nino, (), 6),
+    Shape("MEDICAL_RECORD_NUMBER", r"[A-Za-z0-9][A-Za-z0-9\-]{3,17}", _named(RECORD_WORDS, 0.85, 30, 4), _MEDICAL, 4),
+    Shape("UK_NINO", _NINO, _nino, digits=6),
+    Shape("UK_NINO", _NINO.lower(), _nino, digits=6, words=tuple(word.partition(" ")[0] for word in NINO_WORDS)),
     Shape("UK_NHS", r"\d{3}[ \-]?\d{3}[ \-]?\d{4}", _nhs, ("nhs", "health service"), 10),
-    Shape("DATE_OF_BIRTH", f"(?i)(?:{DATE})", _birth, ("birth", "born", "dob", "d.o.b", "bday", "geb", "né", "nac", "nasc", "nat"), 3),
-    Shape("NATIONAL_ID", r"[A-Za-z]{0,6}\d[A-Za-z0-9 .\-/+]{6,22}", _national, _TRIGGERS, 4),
-    Shape("NATIONAL_ID", r"(?i)[A-Z]{6}[0-9L-V]{2}[A-EHLMPR-T][0-9L-V]{2}[A-Z][0-9L-V]{3}[A-Z]", _codice_fiscale, (), 1),
-)  # fmt: skip
+    Shape("DATE_OF_BIRTH", f"(?i)(?:{DATE})", _birth, _BORN, 3),
+    Shape("NATIONAL_ID", r"[A-Za-z]{0,6}\d[A-Za-z0-9 .\-/+]{6,22}", _national, digits=4, words=_NAMES),
+    Shape("NATIONAL_ID", r"[A-Z]{6}[0-9L-V]{2}[A-EHLMPR-T][0-9L-V]{2}[A-Z][0-9L-V]{3}[A-Z]", _codice_fiscale, digits=1),
+)

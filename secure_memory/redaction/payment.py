@@ -109,6 +109,8 @@ def issued(digits: str) -> bool:
 
 
 def _cards(seen: Candidate) -> Iterator[Hit]:
+    if len(digits_of(seen.match.group())) < 12:
+        return
     runs = [(m.start(), m.end()) for m in _RUN.finditer(seen.whole, seen.match.start(), seen.match.end())]
     first = 0
     while first < len(runs):
@@ -183,10 +185,11 @@ def _track(seen: Candidate) -> Iterator[Hit]:
 _IBAN_LENGTHS = {
     country: int(length)
     for length, countries in {
-        "15": "NO", "16": "BE", "18": "DK FI FO GL NL SD FK", "19": "MK SI", "20": "AT BA EE KZ LT LU XK MN", "21": "CH HR LI LV",
-        "22": "BG BH CR DE GB GE IE ME RS VA", "23": "AE GI IL IQ OM TL SO", "24": "AD CZ ES MD PK RO SA SE SK TN VG",
-        "25": "PT ST LY", "26": "IS TR", "27": "BI DJ FR GR IT MC MR SM", "28": "AL AZ BY CY DO GT HU LB NI PL SV", "29": "BR EG PS QA UA",
-        "30": "JO KW MU YE", "31": "MT SC", "32": "LC", "33": "RU",
+        "15": "NO", "16": "BE", "18": "DK FI FO GL NL SD FK", "19": "MK SI", "20": "AT BA EE KZ LT LU XK MN",
+        "21": "CH HR LI LV", "22": "BG BH CR DE GB GE IE ME RS VA", "23": "AE GI IL IQ OM TL SO",
+        "24": "AD CZ ES MD PK RO SA SE SK TN VG", "25": "PT ST LY", "26": "IS TR", "27": "BI DJ FR GR IT MC MR SM",
+        "28": "AL AZ BY CY DO GT HU LB NI PL SV", "29": "BR EG PS QA UA", "30": "JO KW MU YE", "31": "MT SC", "32": "LC",
+        "33": "RU",
     }.items()
     for country in countries.split()
 }  # fmt: skip
@@ -239,9 +242,32 @@ def _bic(seen: Candidate) -> Iterator[Hit]:
         yield Hit(start, end, 0.9, None, context)
 
 
-_COUNTRIES = frozenset(_IBAN_LENGTHS) | frozenset(
-    "US CA AU NZ JP CN HK SG IN KR TW TH MY ID PH VN ZA NG KE EG MA MX AR CL CO PE UY BO EC PY VE PA JM BS BM KY".split()
-)
+_COUNTRIES = frozenset(_IBAN_LENGTHS) | {
+    *(
+        "US",
+        "CA",
+        "AU",
+        "NZ",
+        "JP",
+        "CN",
+        "HK",
+        "SG",
+        "IN",
+        "KR",
+        "TW",
+        "TH",
+        "MY",
+        "ID",
+        "PH",
+        "VN",
+        "ZA",
+        "NG",
+        "KE",
+        "MA",
+    ),
+    *("MX", "AR", "CL", "CO", "PE", "UY", "BO", "EC", "PY", "VE", "PA", "JM", "BS", "BM", "KY"),
+}
+"""Countries that a BIC may name, at its fifth letter."""
 
 
 def _bank_account(seen: Candidate) -> Iterator[Hit]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -33,6 +34,7 @@ _KINDS = {
 _EXACT = b" "
 """A leading space, which JSON allows, marks a text that only the standard library reads exactly."""
 _ORJSON = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+_FIRST = itemgetter(0)
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -122,8 +124,7 @@ def load(data: bytes) -> Item:
 
 def load_all(texts: Sequence[bytes]) -> list[Item]:
     """The items of many texts: one parse where orjson reads all of them exactly."""
-    joined = b",".join(texts)
-    if joined[:1] == _EXACT or (b", " in joined and any(text[:1] == _EXACT for text in texts)):
+    if _EXACT[0] in map(_FIRST, texts):
         return [load(text) for text in texts]
-    items: list[Item] = orjson.loads(b"[" + joined + b"]")
+    items: list[Item] = orjson.loads(b"[%b]" % b",".join(texts))
     return items

@@ -22,7 +22,7 @@ from secure_memory.errors import StorageError, TamperedError
 from secure_memory.ledger.entry import BranchHead
 from secure_memory.ledger.ledger import VERIFY_HINT
 from secure_memory.vault import chain, sqlcipher
-from secure_memory.vault.seal import Place, unseal
+from secure_memory.vault.seal import Place, opener
 from secure_memory.vault.transaction import Transaction
 
 SPAN = 2**31
@@ -137,10 +137,10 @@ def prove(items: Iterable[tuple[Any, ...]], branch: int, after: int, link: bytes
 def unsealed(items: Sequence[ItemRow], aead: AESGCM, tenant: bytes, session: bytes) -> list[bytes]:
     """The JSON of the items. Raises TamperedError, which names the first position that does not open in its place."""
     texts: list[bytes] = []
+    open_one = opener(aead, tenant, session)
     try:
-        for row in items:
-            _, _, uid, _, kind, role, tool, created, sealed = row
-            texts.append(unseal(aead, Place(tenant, session, uid, kind, role, tool, created), sealed))
+        for _, _, uid, _, kind, role, tool, created, sealed in items:
+            texts.append(open_one(uid, kind, role, tool, created, sealed))
     except TamperedError:
         raise _tampered(items[len(texts)].position) from None
     return texts

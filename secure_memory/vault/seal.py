@@ -15,6 +15,7 @@ A nonce is random, 96 bits: with at most 2^32 items under one session key the ch
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ VERSION = 1
 REDACTED = 2
 _LABELS = {VERSION: b"secmem/item/v1", REDACTED: b"secmem/gone/v1"}
 _HEADER = struct.Struct(">BH12s")
-_UIDS = struct.Struct(">I14sI16sI16sI16s").pack
+_OWNERS = struct.Struct(">I14sI16sI16sI").pack
 _CREATED = struct.Struct(">IQ").pack
 _SHORTEST = _HEADER.size + 16
 
@@ -45,10 +46,23 @@ class Place(NamedTuple):
 
 
 def associated_data(place: Place, version: int = VERSION) -> bytes:
-    """The length-prefixed encoding of a place: no two places have the same bytes, nor has one in two versions."""
-    tenant, session, uid, kind, role, tool, created = place
-    uids = _UIDS(14, _LABELS[version], 16, tenant, 16, session, 16, uid)
-    return uids + _labels(kind, role, tool) + _CREATED(8, created)
+    """The length-prefixed encoding of a place: no two places have the same bytes, nor has one in two versions.
+
+    Raises ValueError for what is none.
+    """
+    return _associated_data(_owners(version, place.tenant, place.session), *place[2:])
+
+
+def _associated_data(owners: bytes, uid: bytes, kind: str, role: str, tool: str, created: int) -> bytes:
+    if len(uid) != 16:
+        raise ValueError(f"an item's uid has {len(uid)} bytes instead of 16")
+    return b"%b%b%b%b" % (owners, uid, _labels(kind, role, tool), _CREATED(8, created))
+
+
+@lru_cache(maxsize=1024)  # all items of a session share one
+def _owners(version: int, tenant: bytes, session: bytes) -> bytes:
+    """What stands before an item's uid, the length of that included."""
+    return _OWNERS(14, _LABELS[version], 16, tenant, 16, session, 16)
 
 
 @lru_cache(maxsize=1024)  # most items share a few of them
@@ -64,12 +78,24 @@ def seal(aead: AESGCM, key_version: int, nonce: bytes, place: Place, data: bytes
 
 def unseal(aead: AESGCM, place: Place, sealed: bytes) -> bytes:
     """The item's JSON. Raises TamperedError where it is not what was sealed for this place."""
-    if len(sealed) < _SHORTEST or sealed[0] not in _LABELS:
-        raise TamperedError("a sealed item has an unknown format")
-    try:
-        return aead.decrypt(sealed[3:15], sealed[15:], associated_data(place, sealed[0]))
-    except (InvalidTag, struct.error):  # or a time that no item has
-        raise TamperedError("a sealed item does not open in its place") from None
+    return opener(aead, place.tenant, place.session)(*place[2:], sealed)
+
+
+def opener(aead: AESGCM, tenant: bytes, session: bytes) -> Callable[[bytes, str, str, str, int, bytes], bytes]:
+    """`unseal` for many items of one session: takes uid, kind, role, tool, created and the sealed item."""
+    decrypt = aead.decrypt
+    owners = {version: _owners(version, tenant, session) for version in _LABELS}
+
+    def open_one(uid: bytes, kind: str, role: str, tool: str, created: int, sealed: bytes) -> bytes:
+        if len(sealed) < _SHORTEST or sealed[0] not in owners:
+            raise TamperedError("a sealed item has an unknown format")
+        try:
+            place = _associated_data(owners[sealed[0]], uid, kind, role, tool, created)
+            return decrypt(sealed[3:15], sealed[15:], place)
+        except (InvalidTag, ValueError, struct.error):  # or a uid or a time that no item has
+            raise TamperedError("a sealed item does not open in its place") from None
+
+    return open_one
 
 
 def key_version(sealed: bytes) -> int:

@@ -147,13 +147,16 @@ class Vault:
                 _fail(batch, error)
 
     def _commit(self, batch: list[Operation[Any, Any]], *, small: bool = False) -> None:
-        """The inside of a transaction, up to COMMIT and what follows it: each operation under its own savepoint."""
+        """The inside of a transaction, up to COMMIT and what follows it: each operation under its own savepoint, unless it
+        is alone. Where none is kept, nothing is committed, and the caller rolls back."""
         connection = self.database.connection
         execute = connection.execute
         transaction = Transaction(self, execute, *self.database.catch_up(execute), small=small)
+        several = len(batch) > 1
         for operation in batch:
             mark = transaction.begin(operation.fields)
-            execute("SAVEPOINT operation")
+            if several:
+                execute("SAVEPOINT operation")
             try:
                 operation.outcome = operation.run(transaction)
             except Exception as error:
@@ -162,9 +165,12 @@ class Vault:
                 if isinstance(error, sqlcipher.DriverError):
                     error = sqlcipher.translate(error, self.database.where())
                 operation.error = error
+                if not several:
+                    return
                 execute("ROLLBACK TO operation")
                 transaction.back(mark)
-            execute("RELEASE operation")
+            if several:
+                execute("RELEASE operation")
         execute("COMMIT")
         self._committed(transaction)
 

@@ -71,6 +71,8 @@ def test_no_byte_of_a_sealed_item_can_change(index: int) -> None:
     ("part", "value"),
     [
         *((part, bytes(16)) for part in UIDS),
+        ("uid", PLACE.uid[:15]),
+        ("uid", PLACE.uid + b"x"),
         *((part, "other") for part in ("kind", "role", "tool")),
         ("created", PLACE.created + 1),
         ("created", -1),

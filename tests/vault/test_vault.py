@@ -87,9 +87,10 @@ def test_an_operation_that_fails_fails_alone(bench: Bench, vault: Vault) -> None
     assert ["1", "2"] == bench.read(vault)
 
 
-@pytest.mark.parametrize("failing_first", [True, False])
-def test_a_failed_write_leaves_the_head_where_it_was(bench: Bench, vault: Vault, failing_first: bool) -> None:
-    """Before or behind one that fails in the same commit, a write finds the head that is on disk."""
+@pytest.mark.parametrize("fails", ["first", "last", "alone"])
+def test_a_failed_write_leaves_the_head_where_it_was(bench: Bench, vault: Vault, fails: str) -> None:
+    """Before or behind one that fails in the same commit, or after one that failed alone, a write finds the head that is on
+    disk."""
 
     def write(text: str, error: Exception | None = None) -> Operation[Any, Any]:
         from secure_memory.vault import history
@@ -103,7 +104,11 @@ def test_a_failed_write_leaves_the_head_where_it_was(bench: Bench, vault: Vault,
         return bench.operation(work)
 
     good, bad = write("3"), write("lost", KeyError())
-    together(vault, *((bad, good) if failing_first else (good, bad)), write("4"))
+    if fails == "alone":
+        together(vault, bad)
+        assert ["1", "2"] == bench.read(vault)
+    others = {"first": (bad, good), "last": (good, bad), "alone": (good,)}
+    together(vault, *others[fails], write("4"))
     assert ["1", "2", "3", "4"] == bench.read(vault)
     assert ["1", "2", "3", "4"] == bench.read(bench.vault())  # and who never saw it before agrees
 

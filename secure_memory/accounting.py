@@ -14,11 +14,12 @@ figures are how its own began (`Charge.began_as`).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from secure_memory import clock
 from secure_memory.branching import Branching
+from secure_memory.inforce import Blocked
 from secure_memory.items import Item
 from secure_memory.service import Spot
 from secure_memory.tenancy import Asker, Opened, Tenant
@@ -74,13 +75,17 @@ class TurnSpent(NamedTuple):
 class Accounting(Branching):
     """One session of one tenant, with what was spent in it."""
 
-    async def append_charged(self, new: Sequence[Item], charge: Charge, asker: Asker) -> None:
-        """Append the items, and in the same transaction record what the run that they come from has spent so far."""
+    async def append_charged(
+        self, new: Sequence[Item], charge: Charge | None, asker: Asker, *, blocked: Blocked = "refuse"
+    ) -> Sequence[Mapping[str, Any]]:
+        """As `append`, and in the same transaction record what the run that the items come from has spent so far."""
+        if charge is None:
+            return await self.append(new, asker, blocked=blocked)
 
         def also(tx: Transaction, tenant: Tenant, row: SessionRow, spot: Spot) -> None:
             self._charge(tx, tenant, row, spot, self._shares(tx, tenant, charge.run), charge)
 
-        await self.append(new, asker, also)
+        return await self.append(new, asker, also, blocked=blocked)
 
     async def charge(self, charge: Charge, asker: Asker) -> None:
         """Record what a run has spent: in the newest turn that it was recorded in, or, of a run that was in none, in the

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from secure_memory import clock
 from secure_memory import items as sdk_items
-from secure_memory.conversation import Conversation
 from secure_memory.items import Item
+from secure_memory.replacement import Replacement
 from secure_memory.tenancy import Asker, Opened, Tenant
 from secure_memory.vault import branches, history
 from secure_memory.vault.branches import MAIN, BranchRow
@@ -43,7 +43,7 @@ class Placed(NamedTuple):
     item: Item
 
 
-class Branching(Conversation):
+class Branching(Replacement):
     """One session of one tenant, with its branches."""
 
     async def read_branch(self, name: str | None, limit: int | None, asker: Asker) -> list[Placed]:
@@ -51,7 +51,9 @@ class Branching(Conversation):
 
         Raises ValueError where there is no such branch, IntegrityError.
         """
-        return await self._perform(lambda opened: self._whole(opened, name, limit, asker), create=False)
+        placed = await self._perform(lambda opened: self._whole(opened, name, limit, asker), create=False)
+        seen = await self._seen([one.item for one in placed], asker, "session.read")
+        return [one._replace(item=item) for one, item in zip(placed, seen, strict=True)]
 
     async def fork(self, turn: int, name: str | None, asker: Asker) -> str:
         """Make a branch of the turns before `turn` of the current one, and switch to it; returns its name.

@@ -1,5 +1,4 @@
-"""The four operations of the SDK's `Session`, on one conversation's current branch: read, append, pop, clear; and a fifth,
-which puts other items into the place of the newest ones, for who makes a long conversation shorter."""
+"""The four operations of the SDK's `Session`, on one conversation's current branch: read, append, pop, clear."""
 
 from __future__ import annotations
 
@@ -8,6 +7,8 @@ from typing import Any, NamedTuple
 
 from secure_memory import items as sdk_items
 from secure_memory.actor import Actor
+from secure_memory.cleaning import Clean, Cleaning
+from secure_memory.inforce import Blocked
 from secure_memory.items import Item
 from secure_memory.ledger.entry import BranchHead
 from secure_memory.service import Spot
@@ -18,7 +19,6 @@ from secure_memory.vault.history import ItemRow
 from secure_memory.vault.prefix import Prefix
 from secure_memory.vault.sessions import SessionRow
 from secure_memory.vault.transaction import Transaction
-from secure_memory.withholding import Withholding
 
 Also = Callable[[Transaction, Tenant, SessionRow, Spot], None]
 """What is done in the transaction of an append, after it; the spot has the new head."""
@@ -38,16 +38,7 @@ class Fetched(NamedTuple):
     rows: list[ItemRow]
 
 
-class Tail(NamedTuple):
-    """The newest items of a branch (its row id), proven: `complete` where they are all of it; `head` is where they end."""
-
-    items: list[Item]
-    complete: bool
-    branch: int
-    head: BranchHead
-
-
-class Conversation(Withholding):
+class Conversation(Cleaning):
     """One session of one tenant, as a conversation."""
 
     def __init__(
@@ -64,6 +55,7 @@ class Conversation(Withholding):
         super().__init__(store, name, tenant=tenant, subject=subject, actor=actor, require_actor=require_actor)
         # Of the current branch. Links begin at a branch's uid, so what one branch left here never passes for another's.
         self._prefix = Prefix() if cache else None
+        self._waiting = {}
 
     def _forget(self) -> None:
         super()._forget()
@@ -73,34 +65,31 @@ class Conversation(Withholding):
     async def read(self, limit: int | None, asker: Asker, action: str = "session.read") -> list[Item]:
         """The newest `limit` items in order, all where it is None or negative; proven. Raises IntegrityError."""
         texts = await self._perform(lambda opened: self._read(opened, limit, asker, action), create=False, here=True)
-        return sdk_items.load_all(texts)
+        return await self._seen(sdk_items.load_all(texts), asker, action)
 
-    async def append(self, new: Sequence[Mapping[str, Any]], asker: Asker, also: Also | None = None) -> None:
-        """Append the items, all or none, and with them what `also` does. Raises SerializationError before anything is
-        written."""
+    async def append(
+        self, new: Sequence[Mapping[str, Any]], asker: Asker, also: Also | None = None, *, blocked: Blocked = "refuse"
+    ) -> Sequence[Mapping[str, Any]]:
+        """Append the items, all or none, and with them what `also` does; returns them as they are stored, those that nothing
+        was taken out of as the same objects.
+
+        Raises SerializationError, BlockedContentError, RedactionError before anything is written.
+        """
         texts = [sdk_items.dump(item) for item in new]
-        await self._perform(lambda opened: self._append(opened, new, texts, asker, also), create=True)
+
+        async def build(opened: Opened) -> Operation[Any, Sequence[Mapping[str, Any]]]:
+            return self._append(opened, await self._cleaned(opened, new, texts, blocked), asker, also)
+
+        return await self._perform(build, create=True)
 
     async def pop(self, asker: Asker) -> Item | None:
         """Remove and return the newest item; None where there is none."""
         text = await self._perform(lambda opened: self._pop(opened, asker), create=False)
-        return None if text is None else sdk_items.load(text)
+        return None if text is None else (await self._seen([sdk_items.load(text)], asker, "session.pop"))[0]
 
     async def clear(self, asker: Asker) -> None:
         """Delete every item."""
         await self._perform(lambda opened: self._clear(opened, asker), create=False)
-
-    async def tail(self, limit: int, asker: Asker) -> Tail | None:
-        """The newest `limit` items, for `replace`; None where the session has not begun. Raises IntegrityError."""
-        return await self._perform(lambda opened: self._tail(opened, limit, asker), create=False)
-
-    async def replace(self, new: Sequence[Item], asker: Asker, tail: Tail | None = None, start: int = 0) -> bool:
-        """Put `new` into the place of the tail's items from number `start` on, or of all items, in one transaction.
-
-        False where the branch is no longer as the tail was: nothing has happened then. Raises SerializationError.
-        """
-        texts = [sdk_items.dump(item) for item in new]
-        return await self._perform(lambda opened: self._replace(opened, new, texts, asker, tail, start), create=True)
 
     # ---- how each is done ---------------------------------------------------------------------------------------
 
@@ -147,11 +136,11 @@ class Conversation(Withholding):
         return Fetched(spot.id, head, [], after, link, rows), count
 
     def _append(
-        self, opened: Opened, new: Sequence[Mapping[str, Any]], texts: list[bytes], asker: Asker, also: Also | None
-    ) -> Operation[Any, None]:
+        self, opened: Opened, new: Clean, asker: Asker, also: Also | None
+    ) -> Operation[Any, Sequence[Mapping[str, Any]]]:
         tenant, keys, current = opened.tenant, opened.keys, self._current
         assert keys is not None  # noqa: S101 - resolved with create=True
-        sealed = [self._sealed(tenant, keys, item, text) for item, text in zip(new, texts, strict=True)]
+        sealed = [self._sealed(tenant, keys, item, text) for item, text in zip(new.items, new.texts, strict=True)]
 
         def run(tx: Transaction) -> tuple[SessionRow, BranchHead, list[bytes]]:
             row = self._enter(tx, opened, asker, "session.append") or self._begin(tx, tenant, keys)
@@ -159,72 +148,17 @@ class Conversation(Withholding):
             head, links = history.append(tx, spot.id, spot.head, sealed)
             moved = spot._replace(head=head)
             self._record_write(tx, row, moved, len(sealed))
+            self._keep_originals(tx, tenant, keys, new.originals)
             if also is not None:
                 also(tx, tenant, row, moved)
             return row, spot.head, links
 
-        def finish(done: tuple[SessionRow, BranchHead, list[bytes]]) -> None:
+        def finish(done: tuple[SessionRow, BranchHead, list[bytes]]) -> Sequence[Mapping[str, Any]]:
             self._row, head, links = done
+            self._kept_originals(new.originals)
             if self._prefix is not None:
-                self._prefix.extend(head.position, head.link, texts, links)
-
-        return Operation(run, finish, True, self._door.fields("session.append", opened, asker))
-
-    def _tail(self, opened: Opened, limit: int, asker: Asker) -> Operation[Any, Tail | None]:
-        tenant, keys, current = opened.tenant, opened.keys, self._current
-
-        def run(tx: Transaction) -> Fetched | None:
-            row = self._enter(tx, opened, asker, "session.read")
-            if row is None:
-                self._record_unknown(tx, opened)
-                return None
-            found, count = self._fetch(tx, self._spot(tx, row, current), limit, None)
-            tx.record({"items": count}, session=row.id)
-            return found
-
-        def finish(found: Fetched | None) -> Tail | None:
-            if found is None or keys is None:
-                return None
-            history.prove(found.rows, found.branch, found.after, found.link, found.head)
-            items = sdk_items.load_all(history.unsealed(found.rows, keys.key.aead, tenant.keys.uid, keys.uid))
-            return Tail(items, found.after == found.head.base_position, found.branch, found.head)
-
-        return Operation(run, finish, opened.policy.durable_reads, self._door.fields("session.read", opened, asker))
-
-    def _replace(
-        self, opened: Opened, new: Sequence[Item], texts: list[bytes], asker: Asker, tail: Tail | None, start: int
-    ) -> Operation[Any, bool]:
-        tenant, keys = opened.tenant, opened.keys
-        current = self._current if tail is None else tail.branch
-        assert keys is not None  # noqa: S101 - resolved with create=True
-        sealed = [self._sealed(tenant, keys, item, text) for item, text in zip(new, texts, strict=True)]
-        detail = {"replaces": True}
-
-        def run(tx: Transaction) -> tuple[SessionRow, BranchHead, list[bytes]] | None:
-            self._enter(tx, opened, asker, "session.pop")
-            row = self._enter(tx, opened, asker, "session.append") or self._begin(tx, tenant, keys)
-            spot = self._spot(tx, row, current)
-            if tail is not None and (spot.id, spot.head) != (tail.branch, tail.head):
-                tx.record({"items": 0, "detail": detail}, session=row.id)
-                return None
-            after = spot.head.base_position if tail is None else tail.head.position - len(tail.items) + start
-            self._withhold(tx, opened, row, spot, after=after, doomed=_every)
-            cut, count = history.cut(tx, spot.id, spot.head, after)
-            if count:
-                moved = spot._replace(head=cut)
-                self._record_write(tx, row, moved, count, action="session.pop", detail=detail)
-                self._pop_usage(tx, tenant, row, moved)
-            head, links = history.append(tx, spot.id, cut, sealed)
-            self._record_write(tx, row, spot._replace(head=head), len(sealed), detail=detail)
-            return row, cut, links
-
-        def finish(done: tuple[SessionRow, BranchHead, list[bytes]] | None) -> bool:
-            if done is None:
-                return False
-            self._row, cut, links = done
-            if self._prefix is not None:
-                self._prefix.extend(cut.position, cut.link, texts, links)
-            return True
+                self._prefix.extend(head.position, head.link, new.texts, links)
+            return new.items
 
         return Operation(run, finish, True, self._door.fields("session.append", opened, asker))
 
@@ -240,7 +174,7 @@ class Conversation(Withholding):
             if spot.head.position == spot.head.base_position:
                 tx.record({"items": 0}, session=row.id)
                 return None
-            self._withhold(tx, opened, row, spot, after=spot.head.position - 1, doomed=_every)
+            self._withhold(tx, opened, row, spot, after=spot.head.position - 1, doomed=every)
             head, item = history.pop(tx, spot.id, spot.head)
             # Opened before it is gone: what does not open is not popped.
             (text,) = history.unsealed([item], keys.key.aead, tenant.keys.uid, keys.uid)
@@ -263,7 +197,7 @@ class Conversation(Withholding):
                 if spot.id == other.id != row.branch and other.name != withheld:
                     self._delete_branch(tx, opened, row, spot)
             spot = self._spot(tx, row, None)
-            self._withhold(tx, opened, row, spot, doomed=_every)
+            self._withhold(tx, opened, row, spot, doomed=every)
             head, count = history.clear(tx, spot.id, spot.head)
             moved = spot._replace(head=head)
             self._record_write(tx, row, moved, count)
@@ -276,7 +210,7 @@ class Conversation(Withholding):
 
     def _delete_branch(self, tx: Transaction, opened: Opened, row: SessionRow, spot: Spot) -> int:
         """Delete a branch and its items; returns how many there were. Its row stays, so that its name is not used again."""
-        self._withhold(tx, opened, row, spot, doomed=_every)
+        self._withhold(tx, opened, row, spot, doomed=every)
         head, count = history.clear(tx, spot.id, spot.head)
         moved = spot._replace(head=head)
         self._record_write(tx, row, moved, count, detail={"deleted": True})
@@ -289,5 +223,6 @@ class Conversation(Withholding):
         usage.pop(tx.execute, tenant.keys.ledger, owner, spot.head)
 
 
-def _every(_: ItemRow) -> bool:
+def every(_: ItemRow) -> bool:
+    """That all of them are doomed."""
     return True

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from hashlib import sha256
+from typing import Literal
 
 from secure_memory.actor import Actor, program
 from secure_memory.errors import AccessDeniedError, RollbackError, TamperedError
@@ -20,8 +21,17 @@ from secure_memory.ledger.ledger import VERIFY_HINT
 from secure_memory.policy import model, retention
 from secure_memory.policy.access import Decision, Gate
 from secure_memory.policy.model import Policy
+from secure_memory.redaction.detect import BuiltinDetector, Detector
+from secure_memory.redaction.pipeline import Redactor, Rule
 from secure_memory.vault.control import Control
 from secure_memory.vault.transaction import Transaction
+
+Surface = Literal["store", "model", "view"]
+"""Where personal data may show: in what is written, in what the model sees, in what a reviewer sees."""
+SURFACES: tuple[Surface, ...] = ("store", "model", "view")
+Blocked = Literal["refuse", "redact", "leave"]
+"""What becomes of what the policy blocks: an error; taken out, for who has said already that it was blocked; or left, for who
+has it looked at by a guardrail next."""
 
 _STAMP, _TEXT = "policy", "policy_text"
 
@@ -45,8 +55,10 @@ class InForce:
         self.digest = sha256(self.text).hexdigest()
         self.stamp = number.to_bytes(8, "big") + bytes.fromhex(self.digest)
         self.durable_reads = policy.audit.durability == "full"
+        self.slow_redaction = "presidio" in policy.redaction.detectors
         self._gate = Gate(policy.access)
         self._floors: dict[str, bool] = {}
+        self._redactors: dict[Blocked, Redactor] = {}
 
     def __repr__(self) -> str:
         return f"<InForce {self.policy.metadata.name} {self.number}>"
@@ -80,6 +92,43 @@ class InForce:
         if known is None:
             known = self._floors[tenant] = retention.has_floors(self.policy.retention, tenant)
         return known
+
+    def detectors(self, *, slow: bool) -> list[Detector]:
+        """The detectors besides the builtin one. Raises ConfigurationError where one is not installed."""
+        return _detectors(self.policy, slow=slow)
+
+    def redactor(self, blocked: Blocked = "refuse") -> Redactor:
+        """What takes personal data out, made at first use. Raises ConfigurationError where a detector is not installed."""
+        known = self._redactors.get(blocked)
+        if known is None:
+            known = self._redactors[blocked] = _redactor(self.policy, blocked)
+        return known
+
+
+def _redactor(policy: Policy, blocked: Blocked) -> Redactor:
+    told = policy.redaction
+    instead = {"refuse": "block", "redact": "redact", "leave": "keep"}[blocked]
+    surfaces: dict[str, list[Rule]] = {surface: [] for surface in SURFACES}
+    for rule in told.rules:
+        for surface in SURFACES:
+            operator = getattr(rule, surface)
+            surfaces[surface].append(Rule(rule.id, rule.entity, instead if operator == "block" else operator))
+    return Redactor(surfaces, BuiltinDetector, _detectors(policy, slow=True), allow=told.allow)
+
+
+def _detectors(policy: Policy, *, slow: bool) -> list[Detector]:
+    """The detectors besides the builtin one: the policy's own patterns, and those that are `slow`."""
+    told = policy.redaction
+    found: list[Detector] = []
+    if told.patterns:
+        from secure_memory.redaction.patterns import PatternDetector  # here: few policies have any
+
+        found.append(PatternDetector([(one.entity, one.pattern, one.context) for one in told.patterns]))
+    if slow and "presidio" in told.detectors:
+        from secure_memory.redaction.presidio import PresidioDetector
+
+        found.append(PresidioDetector())
+    return found
 
 
 def first() -> InForce:

@@ -224,14 +224,22 @@ class Service:
 
     # ---- running it -----------------------------------------------------------------------------------------------
 
-    async def _perform(self, build: Callable[[Opened], Operation[Any, T]], *, create: bool, here: bool = False) -> T:
+    async def _perform(
+        self,
+        build: Callable[[Opened], Operation[Any, T] | Coroutine[Any, Any, Operation[Any, T]]],
+        *,
+        create: bool,
+        here: bool = False,
+    ) -> T:
         opened = self._door.known()
         if opened is None:
             opened = await self._aside(self._door.resolve, create)
         version = 0
         while True:
             try:
-                return await self._run(opened.tenant.vault, build(opened), here=here)
+                built = build(opened)
+                operation = built if isinstance(built, Operation) else await built
+                return await self._run(opened.tenant.vault, operation, here=here)
             except StalePolicyError as stale:
                 await self._aside(self._door.reload_policy, stale.number)
                 opened = await self._aside(self._door.resolve, create)

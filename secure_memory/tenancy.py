@@ -144,6 +144,11 @@ class Door:
         except KeyDestroyedError:  # it may have been resealed once more since the row was read
             return self.resolve(create=False)
 
+    @property
+    def policy(self) -> InForce:
+        """As `Tenants.policy`."""
+        return self._store.policy
+
     def reload_policy(self, number: int) -> None:
         """As `Tenants.reload_policy`."""
         self._store.reload_policy(number)

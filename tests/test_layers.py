@@ -22,16 +22,19 @@ COMMON = {"errors", "actor", "clock", "items", "log", "fork"}
 # What a room may import besides itself: everything below it.
 VAULT = COMMON | {"ledger", "keys.key"}  # of keys the values only, Key and context(): no provider, no keyring
 INFORCE = COMMON | {"vault", "ledger", "redaction", "policy", "keys"}
-TENANCY = INFORCE | {"inforce"}
+TENANCY = SCRUBBING = INFORCE | {"inforce"}
 SERVICE = TENANCY | {"tenancy"}
 WITHHOLDING = SERVICE | {"service"}
-CONVERSATION = WITHHOLDING | {"withholding"}
-BRANCHING = CONVERSATION | {"conversation"}
+CLEANING = WITHHOLDING | {"withholding"}
+CONVERSATION = CLEANING | {"cleaning"}
+REPLACEMENT = CONVERSATION | {"conversation"}
+BRANCHING = REPLACEMENT | {"replacement"}
 DIRECTORY = COMMON | {"vault", "keys"}  # the store's directory and its store.json
 ACCOUNTING = BRANCHING | {"branching"}
 PARTICULARS = ACCOUNTING | {"accounting"}
 PAUSING = PARTICULARS | {"particulars"}
-SHARED = PAUSING | {"pausing", "directory"}  # a store that is open in this process
+REVEALING = PAUSING | {"pausing"}
+SHARED = REVEALING | {"revealing", "directory", "scrubbing"}  # a store that is open in this process
 REGISTRY = SHARED | {"shared"}  # which stores are
 AGENTS_SDK = REGISTRY | {"registry"}
 AUDIT = SHARED | {"shared"}
@@ -46,20 +49,25 @@ ROOMS: dict[str, set[str]] = {
     "policy": COMMON | {"policies"},  # where the packs are
     "vault": VAULT,
     "inforce": INFORCE,
+    "scrubbing": SCRUBBING,
     "tenancy": TENANCY,
     "service": SERVICE,
     "withholding": WITHHOLDING,
+    "cleaning": CLEANING,
     "conversation": CONVERSATION,
+    "replacement": REPLACEMENT,
     "branching": BRANCHING,
     "accounting": ACCOUNTING,
     "particulars": PARTICULARS,
     "pausing": PAUSING,
+    "revealing": REVEALING,
     "directory": DIRECTORY,
     "shared": SHARED,
     "registry": REGISTRY,
     "audit": AUDIT,
     "verification": VERIFICATION,
     "prices": COMMON,
+    "rulebook": INFORCE | {"inforce"},  # policies, without a store
     "billing": BILLING,
     "catalogue": CATALOGUE,
     "lifecycle": LIFECYCLE,
@@ -69,7 +77,7 @@ ROOMS: dict[str, set[str]] = {
     "agents_sdk": AGENTS_SDK,
     "errors": set(),
     "policies": set(),
-    "cli": {"clock", "doctor", "examples"},  # besides the public names: `from secure_memory import ...`
+    "cli": {"clock", "doctor", "examples", "rulebook"},  # besides the public names: `from secure_memory import ...`
     "examples": set(),  # likewise
 }
 
@@ -96,6 +104,10 @@ PURE = {
     "redaction.normalise",
     "policy.checking",
     "policy.conflicts",
+    "policy.difference",
+    "policy.entities",
+    "policy.examples",
+    "policy.matching",
     "policy.merging",
     "policy.model",
     "policy.parts",

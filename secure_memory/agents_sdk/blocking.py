@@ -58,6 +58,8 @@ class BlockingSession:
     get_session_usage = _Waits(SecureSession.get_session_usage)
     get_turn_usage = _Waits(SecureSession.get_turn_usage)
 
+    reveal = _Waits(SecureSession.reveal)
+
     save_run_state = _Waits(SecureSession.save_run_state)
     load_run_state = _Waits(SecureSession.load_run_state)
 

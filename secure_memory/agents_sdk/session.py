@@ -22,13 +22,16 @@ from secure_memory import directory
 from secure_memory.actor import Actor, as_actor
 from secure_memory.agents_sdk.arguments import check_names, refuse
 from secure_memory.agents_sdk.branches import Branches
+from secure_memory.agents_sdk.given import Given
+from secure_memory.agents_sdk.guardrails import refused
 from secure_memory.agents_sdk.particulars import SessionParticulars
 from secure_memory.agents_sdk.replacing import Replacing
 from secure_memory.agents_sdk.run_states import RunStates
 from secure_memory.agents_sdk.usage import UsageRecords, charge_of_wrapper
 from secure_memory.errors import ConfigurationError
-from secure_memory.pausing import Pausing
+from secure_memory.inforce import Blocked
 from secure_memory.registry import Handle, KeySource, create_store, memory_store, open_store
+from secure_memory.revealing import Revealing
 from secure_memory.tenancy import Asker
 
 if TYPE_CHECKING:
@@ -53,7 +56,7 @@ class SecureSession(Replacing, RunStates, SessionParticulars, UsageRecords, Bran
     """
 
     session_settings: SessionSettings | None = None
-    _conversation: Pausing
+    _conversation: Revealing
 
     def __init__(
         self,
@@ -140,7 +143,8 @@ class SecureSession(Replacing, RunStates, SessionParticulars, UsageRecords, Bran
         self.session_settings = settings
         self._handle = handle
         self._closed = False
-        self._conversation = Pausing(
+        self._given: Given | None = None
+        self._conversation = Revealing(
             handle.shared, session_id, tenant=tenant, subject=subject, actor=actor, require_actor=require_actor, cache=cache
         )
 
@@ -167,7 +171,7 @@ class SecureSession(Replacing, RunStates, SessionParticulars, UsageRecords, Bran
         if branch_id is not None:
             return await self._items_of(branch_id, limit, asker)
         items: list[Any] = await self._conversation.read(resolve_session_limit(limit, self.session_settings), asker)
-        return items
+        return items if self._given is None else self._given.back(wrapper, items)  # type: ignore[return-value]
 
     async def add_items(
         self,
@@ -176,33 +180,44 @@ class SecureSession(Replacing, RunStates, SessionParticulars, UsageRecords, Bran
         actor: Actor | str | None = None,
         wrapper: RunContextWrapper[Any] | None = None,
     ) -> None:
-        """Append the items, all or none, and record what the run has spent, where `wrapper` says so; they are on disk when
-        this returns.
+        """Append the items, all or none, redacted as the policy says, and record what the run has spent, where `wrapper` says
+        so; they are on disk when this returns.
 
-        Raises SerializationError where one is not a JSON object (nothing is written then), IntegrityError,
-        AccessDeniedError, StorageError; RuntimeError where the session is closed.
+        Raises SerializationError where one is not a JSON object, BlockedContentError where the policy refuses what it holds,
+        RedactionError (nothing is written then), IntegrityError, AccessDeniedError, StorageError; RuntimeError where the
+        session is closed.
         """
         asker = self._asker(actor, wrapper)
         if items:
             new: list[Any] = list(items)
             charge = None if wrapper is None else charge_of_wrapper(wrapper, new)
-            if charge is None:
-                await self._conversation.append(new, asker)
-            else:
-                await self._conversation.append_charged(new, charge, asker)
+            blocked: Blocked = "redact" if wrapper is not None and refused(wrapper) else "refuse"
+            stored: list[Any] = list(await self._conversation.append_charged(new, charge, asker, blocked=blocked))
+            self._given = Given(wrapper, new, stored) if wrapper is not None and stored != new else None
 
     async def pop_item(
         self, *, actor: Actor | str | None = None, wrapper: RunContextWrapper[Any] | None = None
     ) -> TResponseInputItem | None:
         """Remove and return the newest item; None where there is none. Raises as `get_items`."""
         item: Any = await self._conversation.pop(self._asker(actor, wrapper))
-        return item  # type: ignore[no-any-return]
+        if item is None or self._given is None:
+            return item  # type: ignore[no-any-return]
+        return self._given.back(wrapper, [item])[0]  # type: ignore[return-value]
 
     async def clear_session(
         self, *, actor: Actor | str | None = None, wrapper: RunContextWrapper[Any] | None = None
     ) -> None:
         """Delete every item of the session. Raises as `get_items`."""
         await self._conversation.clear(self._asker(actor, wrapper))
+
+    async def reveal(self, token: str, *, actor: Actor | str | None = None) -> str:
+        """What a token of this session's subject stands for. It is a `session.reveal` entry, and wants a reason.
+
+        Raises ValueError where the tenant never issued this token to the subject, AccessDeniedError where the actor may not or
+        gives no reason, KeyDestroyedError where the subject was erased, IntegrityError; RuntimeError where the session is
+        closed.
+        """
+        return await self._conversation.reveal(token, self._asker(actor, None))
 
     def close(self) -> None:
         """Close this session; others of the same store go on. Closing twice is harmless."""

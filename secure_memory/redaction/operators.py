@@ -93,8 +93,8 @@ def standing(entities: Collection[str]) -> Callable[[str], list[tuple[int, int]]
     """What finds the spans of placeholders and tokens of these entities in a text.
 
     Only names of known entities count, since `[AKIAIOSFODNN7EXAMPLE]` must not pass for a placeholder; and a token ends
-    where it ends, so that nothing hides in `EMAIL_aaaaaaaaaaaaaaaajane@example.com`, nor before an @. One that consists of digits alone
-    could be a card number: no real one does (in 2^-38 of all cases).
+    where it ends, so that nothing hides in `EMAIL_aaaaaaaaaaaaaaaajane@example.com`, nor before an @. One that consists of
+    digits alone could be a card number: no real one does (in 2^-38 of all cases).
     """
     names = "|".join(sorted(map(re.escape, entities), key=len, reverse=True)) or r"(?!)"
     placed = re.compile(rf"\[(?:{names})\]|(?<![A-Za-z0-9_])(?:{names})_(?![2-7]{{16}})[a-z2-7]{{16}}(?![A-Za-z0-9_@])")

@@ -79,13 +79,13 @@ def test_the_folded_text_has_the_same_length(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("４１１１", "4111"),
+        ("\uff14\uff11\uff11\uff11", "4111"),
         ("٤١١١", "4111"),
         ("४१११", "4111"),
         ("\U0001d7d2\U0001d7cf", "41"),
-        ("jane＠example．com", "jane@example.com"),
+        ("jane\uff20example\uff0ecom", "jane@example.com"),
         ("4111\u00a01111\u20091111", "4111 1111 1111"),
-        ("4111‑1111–1111—1111−1111", "4111-1111-1111-1111-1111"),
+        ("4111\u20111111\u20131111\u20141111\u22121111", "4111-1111-1111-1111-1111"),
         ("jane@example。com", "jane@example.com"),
         ("ja\u200bne@ex\u00adample.com", "jane@example.com"),
         ("4\ufe0f\u20e31\ufe0f\u20e3", "41"),
@@ -155,7 +155,7 @@ def test_both_the_plain_and_the_undone_text_are_looked_at() -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["%40", "%25", "\\", "\\u0040", "&#", "\u200b", "1\n", "QUJD", "漢", "４", "a\u200b%41é ", "-_"]
+    "unit", ["%40", "%25", "\\", "\\u0040", "&#", "\u200b", "1\n", "QUJD", "漢", "\uff14", "a\u200b%41é ", "-_"]
 )
 def test_long_texts_are_undone(unit: str) -> None:
     """Whatever repeats, a long text is gone through once: a quadratic step would not end here."""

@@ -26,13 +26,13 @@ _OF_ASKING = {"access", "view"}
 
 @dataclass(frozen=True, slots=True)
 class Redacted:
-    """What becomes of a text: None where it is blocked. `entities` are those that were found, sorted."""
+    """What becomes of a text: None where it is blocked. `entities` are those that something was done to, sorted."""
 
     text: str | None
     entities: tuple[str, ...]
 
 
-Redact = Callable[[Policy, str, Surface], Redacted]
+Redact = Callable[[str, Surface], Redacted]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def _differences(policy: Policy, example: Example, redact: Redact) -> Iterator[s
     if said & _OF_ITEM:
         yield from _of_item(policy, example.given, example.expect)
     if said & _OF_TEXT:
-        yield from _of_text(policy, example.given, example.expect, redact)
+        yield from _of_text(example.given, example.expect, redact)
     if said & _OF_ASKING:
         yield from _of_asking(policy, example.given, example.expect)
 
@@ -106,11 +106,11 @@ def _of_item(policy: Policy, given: Given, expect: Expect) -> Iterator[str]:
         yield from _differs("by", ", ".join(sorted(expect.by)), ", ".join(sorted(rule.id for rule in outcome.rules)))
 
 
-def _of_text(policy: Policy, given: Given, expect: Expect, redact: Redact) -> Iterator[str]:
+def _of_text(given: Given, expect: Expect, redact: Redact) -> Iterator[str]:
     if given.text is None:
         yield "the example gives no `text`"
         return
-    became = redact(policy, given.text, given.surface)
+    became = redact(given.text, given.surface)
     yield from _differs("text", expect.text, "blocked" if became.text is None else became.text)
     yield from _differs("blocked", expect.blocked, became.text is None)
     if expect.entities is not None:

@@ -52,6 +52,7 @@ def test_the_commands() -> None:
         *("secmem tenant", "secmem tenant create", "secmem tenant list"),
         *("secmem session", "secmem session list", "secmem session show", "secmem session review"),
         *("secmem audit", "secmem audit log", "secmem audit verify", "secmem audit anchor"),
+        *("secmem policy", *(f"secmem policy {verb}" for verb in ("list", "show", "check", "diff", "explain", "test", "apply"))),
         *("secmem backup", "secmem backup create", "secmem backup verify", "secmem restore"),
         *("secmem subject", "secmem subject export"),
         *("secmem import", "secmem export", "secmem usage"),

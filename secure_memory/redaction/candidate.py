@@ -5,7 +5,7 @@
 - Candidates are looked for in a whole batch, joined by NUL: what stands around one is of its own segment only.
 - Context is a whole word, 60 characters before or 30 after, or a word of a JSON key that leads to the text.
 
-Called by the tables of entities (`payment`, `contact`, `identity`, `credentials`) and by `detect`.
+Called by the tables of entities (`cards`, `accounts`, `contact`, `identity`, `national`, `credentials`) and by `detect`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,28 @@ from secure_memory.redaction.walk import Segment
 BEFORE = 60
 """Characters before a candidate in which a context word counts."""
 AFTER = 30
+NUMBERED = (
+    *("order", "orders", "tracking", "track", "shipment", "parcel", "invoice", "ticket", "imei", "isbn", "ean", "upc"),
+    *("gtin", "sku", "serial", "transaction", "reference", "ref", "case", "id", "uuid", "epoch", "timestamp", "hash", "sha"),
+    *(
+        "commit",
+        "trace",
+        "span",
+        "request",
+        "build",
+        "version",
+        "batch",
+        "part",
+        "model",
+        "asset",
+        "confirmation",
+        "booking",
+    ),
+    *("snowflake", "nonce", "offset", "size", "bytes", "latitude", "longitude", "lat", "lon", "lng", "price", "amount"),
+    "total",
+)
+"""What numbers that are nobody's are called: before a bare digit run, they outweigh a checksum that one in ten passes."""
+
 _NO_WORD = re.compile(r"[\W_]+")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 

@@ -12,9 +12,8 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from secure_memory.redaction.candidate import Candidate, Check, Hit, Shape, digits_of
+from secure_memory.redaction.candidate import NUMBERED, Candidate, Check, Hit, Shape, digits_of
 from secure_memory.redaction.credentials import NO_SECRET, USERINFO
-from secure_memory.redaction.payment import NUMBERED
 
 _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.\-]+\Z", re.ASCII)
 _WIDE_LOCAL = re.compile(r"[\w!#$%&'*+/=?^`{|}~.\-]+\Z")

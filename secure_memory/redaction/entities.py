@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from secure_memory.redaction import contact, credentials, identity, payment
+from secure_memory.redaction import accounts, cards, contact, credentials, identity, national
 from secure_memory.redaction.candidate import Shape
 
 ENTITIES = {
@@ -39,7 +39,14 @@ ENTITIES = {
 }
 """Every entity that the built-in detector finds, in words."""
 
-_SHAPES = (*credentials.SHAPES, *payment.SHAPES, *contact.SHAPES, *identity.SHAPES)
+_SHAPES = (
+    *credentials.SHAPES,
+    *cards.SHAPES,
+    *accounts.SHAPES,
+    *contact.SHAPES,
+    *identity.SHAPES,
+    *national.SHAPES,
+)
 _SEPARATORS = re.compile(r"[\s.\-/()]+")
 _UPPERCASE = frozenset(
     {"IBAN", "BIC", "UK_NINO", "NATIONAL_ID", "US_PASSPORT", "US_DRIVER_LICENSE", "MEDICAL_RECORD_NUMBER"}

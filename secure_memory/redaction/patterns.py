@@ -1,8 +1,8 @@
 """A policy's own patterns: which regular expressions may be looked for, and what looks for them. Pure.
 
 - What is accepted takes time that is linear in the text, whatever the text: every repeat has an end, but for one at the end
-  of the pattern; the ways to match at one place are counted, and are at most `MAX_WAYS`. So no text backtracks without end on
-  the standard library's engine, which is the only one used: a policy means the same with google-re2 and without.
+  of the pattern; the ways to match at one place are counted, and are at most `MAX_WAYS`. So no text backtracks without end
+  on the standard library's engine, which is the only one used: a policy means the same with google-re2 and without.
 - No look-around, no backreference, no anchor: a pattern is looked for anywhere in a text.
 - A context word, where some are given, has to stand near, as a whole word, or in a JSON key.
 
@@ -117,7 +117,8 @@ def _part(operation: str, argument: Any, last: bool) -> _Cost:
             raise ValueError("has a flag other than (?i): leave it out")
         return _sequence(inside, last)
     if operation in ("MAX_REPEAT", "MIN_REPEAT"):
-        return _repeat(*argument, last and operation == "MAX_REPEAT")
+        fewest, most, inside = argument
+        return _repeat(fewest, most, inside, last and operation == "MAX_REPEAT")
     return _Cost(1, 1, 1)  # a character, or one of a set
 
 

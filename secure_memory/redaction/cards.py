@@ -1,7 +1,7 @@
-"""Cards and bank accounts: CARD_NUMBER, CARD_CVV, CARD_TRACK, IBAN, BIC, US_BANK_ACCOUNT. Pure.
+"""Payment cards: CARD_NUMBER, CARD_CVV, CARD_TRACK. Pure.
 
-A card number has a length and an issuer range that exist, and passes Luhn (ISO/IEC 7812-1). An IBAN has its country's length
-and passes mod 97-10 (ISO 13616). The rest has no checksum, and is found beside a word that names it.
+A card number has a length and an issuer range that exist, and passes Luhn (ISO/IEC 7812-1). One in ten numbers does, so that
+a bare one that is called an order or an id is none. A code has no checksum: a word, a key or a card has to stand before it.
 """
 
 from __future__ import annotations
@@ -9,63 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from secure_memory.redaction.candidate import Candidate, Hit, Shape, digits_of
+from secure_memory.redaction.candidate import NUMBERED, Candidate, Hit, Shape, digits_of
 
 CARD_WORDS = (
     *("card", "cards", "credit card", "debit card", "cc", "ccn", "pan", "visa", "mastercard", "amex", "american express"),
     *("maestro", "discover", "diners", "jcb", "unionpay", "karte", "kreditkarte", "carte", "tarjeta", "carta", "cartao"),
     *("payment", "pay", "charge", "charged", "cvv", "cvc", "expiry", "exp", "expires"),
 )
-NUMBERED = (
-    *(
-        "order",
-        "orders",
-        "tracking",
-        "track",
-        "shipment",
-        "parcel",
-        "invoice",
-        "ticket",
-        "imei",
-        "isbn",
-        "ean",
-        "upc",
-        "gtin",
-    ),
-    *(
-        "sku",
-        "serial",
-        "transaction",
-        "reference",
-        "ref",
-        "case",
-        "id",
-        "uuid",
-        "epoch",
-        "timestamp",
-        "hash",
-        "sha",
-        "commit",
-    ),
-    *("trace", "span", "request", "build", "version", "batch", "part", "model", "asset", "confirmation", "booking"),
-    *(
-        "snowflake",
-        "nonce",
-        "offset",
-        "size",
-        "bytes",
-        "latitude",
-        "longitude",
-        "lat",
-        "lon",
-        "lng",
-        "price",
-        "amount",
-        "total",
-    ),
-)
-"""What numbers that are nobody's are called: before a bare digit run, they outweigh a checksum that one in ten passes."""
-
 _LENGTHS: tuple[tuple[range, range], ...] = (
     (range(400_000, 500_000), range(13, 20, 3)),  # Visa: 13, 16, 19
     (range(510_000, 560_000), range(16, 17)),  # Mastercard
@@ -180,106 +130,6 @@ def _track(seen: Candidate) -> Iterator[Hit]:
         yield Hit(*seen.match.span(), 1.0, "Luhn, track layout")
 
 
-# ---- accounts --------------------------------------------------------------------------------------------------------
-
-_IBAN_LENGTHS = {
-    country: int(length)
-    for length, countries in {
-        "15": "NO", "16": "BE", "18": "DK FI FO GL NL SD FK", "19": "MK SI", "20": "AT BA EE KZ LT LU XK MN",
-        "21": "CH HR LI LV", "22": "BG BH CR DE GB GE IE ME RS VA", "23": "AE GI IL IQ OM TL SO",
-        "24": "AD CZ ES MD PK RO SA SE SK TN VG", "25": "PT ST LY", "26": "IS TR", "27": "BI DJ FR GR IT MC MR SM",
-        "28": "AL AZ BY CY DO GT HU LB NI PL SV", "29": "BR EG PS QA UA", "30": "JO KW MU YE", "31": "MT SC", "32": "LC",
-        "33": "RU",
-    }.items()
-    for country in countries.split()
-}  # fmt: skip
-"""Characters of an IBAN by country: SWIFT's IBAN registry."""
-
-
-def _iban(seen: Candidate) -> Iterator[Hit]:
-    """The pattern is an IBAN's head only: what follows may be another one's head."""
-    start, end = seen.match.span()
-    length = _IBAN_LENGTHS.get(seen.match.group()[:2].upper(), 0)
-    value = seen.match.group().upper()
-    while len(value) < length and end < seen.last:
-        character = seen.whole[end]
-        if character.isalnum() and character.isascii():
-            value += character.upper()
-        elif character not in " -." or not seen.whole[end - 1].isalnum():
-            break
-        end += 1
-    if len(value) == length and seen.alone(start, end) and mod97(value):
-        yield Hit(start, end, 1.0, "mod 97 and country length", seen.context(start, end, ("iban", "account", "konto")))
-
-
-def mod97(value: str) -> bool:
-    """Whether the check digits of an IBAN are right: ISO 7064 mod 97-10."""
-    return int("".join(str(int(character, 36)) for character in value[4:] + value[:4])) % 97 == 1
-
-
-BIC_WORDS = ("bic", "swift", "swift code", "bic code", "swift bic")
-ACCOUNT_WORDS = (
-    *(
-        "account number",
-        "account no",
-        "account num",
-        "account",
-        "acct",
-        "acct number",
-        "bank account",
-        "checking",
-        "savings",
-    ),
-    *("direct deposit", "iban", "routing", "routing number", "aba", "wire"),
-)
-_NO_BANK = ("google", "github", "user", "customer", "member", "twitter", "instagram", "email", "aws", "loyalty")
-
-
-def _bic(seen: Candidate) -> Iterator[Hit]:
-    start, end = seen.match.span()
-    context = seen.apart(start, end) and seen.context(start, end, BIC_WORDS)
-    if context and seen.match.group()[4:6] in _COUNTRIES:
-        yield Hit(start, end, 0.9, None, context)
-
-
-_COUNTRIES = frozenset(_IBAN_LENGTHS) | {
-    *(
-        "US",
-        "CA",
-        "AU",
-        "NZ",
-        "JP",
-        "CN",
-        "HK",
-        "SG",
-        "IN",
-        "KR",
-        "TW",
-        "TH",
-        "MY",
-        "ID",
-        "PH",
-        "VN",
-        "ZA",
-        "NG",
-        "KE",
-        "MA",
-    ),
-    *("MX", "AR", "CL", "CO", "PE", "UY", "BO", "EC", "PY", "VE", "PA", "JM", "BS", "BM", "KY"),
-}
-"""Countries that a BIC may name, at its fifth letter."""
-
-
-def _bank_account(seen: Candidate) -> Iterator[Hit]:
-    start, end = seen.match.span()
-    if not (seen.apart(start, end) and 6 <= len(digits_of(seen.match.group())) <= 17):
-        return
-    context = seen.context(start, end, ACCOUNT_WORDS)
-    near = seen.said_before(start, ACCOUNT_WORDS, 40)
-    if context and near and not seen.said_before(start, (*_NO_BANK, *NUMBERED, "phone", "ssn"), 20):
-        yield Hit(start, end, 0.7, None, near)
-
-
 SHAPES = (
     Shape("CARD_NUMBER", r"\d[\d \t\n.\-]{11,}", _cards, digits=12),
     Shape(
@@ -300,13 +150,4 @@ SHAPES = (
     ),
     Shape("CARD_TRACK", r"%?[Bb]\d{12,19}\^[^\^\n\x00]{2,40}\^\d{4}[^?\n\x00]{3,80}\??", _track, ("^",), 16),
     Shape("CARD_TRACK", r";?\d{12,19}=\d{7,40}\??", _track, ("=",), 19),
-    Shape("IBAN", r"[A-Za-z]{2}\d\d", _iban, digits=8),
-    Shape("BIC", r"[A-Z]{6}[A-Z0-9]{2}(?:[A-Z0-9]{3})?", _bic, ("bic", "swift")),
-    Shape(
-        "US_BANK_ACCOUNT",
-        r"\d{3,17}(?:[ \-]\d{3,17}){0,3}",
-        _bank_account,
-        ("account", "acct", "routing", "checking", "savings", "aba"),
-        6,
-    ),
 )

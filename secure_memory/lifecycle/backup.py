@@ -25,12 +25,13 @@ from typing import Literal
 from secure_memory import audit, clock, directory
 from secure_memory.actor import Actor
 from secure_memory.errors import ConfigurationError, StoreBusyError
+from secure_memory.keys.copying import KeysCopied
 from secure_memory.lifecycle import backup_set
 from secure_memory.lifecycle.backup_set import BackupSet, CopiedVault, Kind
 from secure_memory.shared import SYSTEM_TENANT, SharedStore, transact
 from secure_memory.tenancy import Tenant
 
-ROUNDS = 5
+ROUNDS = 10
 """How often vaults are copied again because keys were made or replaced meanwhile."""
 
 Progress = Callable[[str, int, int], None]
@@ -135,22 +136,28 @@ class _Copying:
         self._mac_key = shared.keyring.store_key("backup")
 
     def into(self, places: dict[Kind, Path]) -> list[BackupSet]:
-        """Fill the directories; returns the sets, synced and not yet named. Raises StoreBusyError."""
+        """Fill the directories; returns the sets, synced and not yet named."""
         vaults, keys = places.get("vaults"), places.get("keys")
         since = clock.now()
         if vaults is not None:
             (vaults / directory.VAULTS).mkdir(mode=0o700)
             self._copy_vaults(vaults, None)  # (1)
         if keys is not None:
-            for _ in range(ROUNDS):  # (2)
-                missed = self._copy_keys(keys, since)
-                if vaults is None or not missed:
-                    break
-                since = clock.now()
-                self._copy_vaults(vaults, missed)
-            else:
-                raise StoreBusyError("tenants and keys are made faster than they can be copied", hint="try again later")
+            self._copy_keys_after(keys, vaults, since)  # (2)
         return [self._written(place, kind) for kind, place in places.items()]  # (3)
+
+    def _copy_keys_after(self, keys: Path, vaults: Path | None, since: int) -> None:
+        """Copy keys.db until the vaults that were copied have what it says of them. Raises StoreBusyError."""
+        for left in reversed(range(ROUNDS)):
+            found = self._copy_keys(keys, since)
+            missed = (found.active - set(map(bytes.fromhex, self._vaults))) | found.replaced
+            if vaults is None or not missed:
+                return
+            if not left and not found.replaced:
+                return  # tenants are made without end: those are younger than this backup
+            since = clock.now()
+            self._copy_vaults(vaults, missed)
+        raise StoreBusyError("keys are replaced faster than vaults can be copied", hint="try again when there is less to do")
 
     def _copy_vaults(self, place: Path, wanted: set[bytes] | None) -> None:
         """Copy these vaults, or all, and the system vault after them."""
@@ -167,13 +174,12 @@ class _Copying:
         backup_set.sync(file)
         self._vaults[uid] = CopiedVault(tenant.keys.uid.hex(), head.size, head.root.hex())
 
-    def _copy_keys(self, place: Path, since: int) -> set[bytes]:
-        """Copy keys.db; returns the vaults that have to be copied again, since it says something else of them."""
+    def _copy_keys(self, place: Path, since: int) -> KeysCopied:
         file = place / directory.KEYS
         file.unlink(missing_ok=True)
         found = self._shared.keyring.copy_to(file, since, self._telling("keys"))
         backup_set.sync(file)
-        return (found.active - set(map(bytes.fromhex, self._vaults))) | found.replaced
+        return found
 
     def _telling(self, what: str) -> Callable[[int, int], None] | None:
         progress = self._progress

@@ -3,7 +3,8 @@
 - SQLite's online backup API, inside a read transaction of the source: the copy is the database as it was when that began,
   whatever others commit meanwhile, and nobody waits for it. (Without that transaction the engine would begin again with
   each commit of another process.)
-- Each page's MAC is checked as it is read, those among them that nothing else reads: a damaged page is never copied.
+- SQLCipher 4 copies a page whose MAC is wrong as zeros, under a MAC that is right, without a word. So that no damage is
+  hidden by copying it, every page is checked afterwards, in the database and in the copy.
 - The copy is encrypted under the same key, each page with a new nonce. It is nobody's before it is whole: it has no journal,
   and is synced once, by whoever gives it its name.
 
@@ -15,10 +16,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from secure_memory.errors import DiskFullError, StorageError, TamperedError
 from secure_memory.vault import sqlcipher
 
 PAGES = 256
 """Pages (of 4 kB) that are copied between two calls of `progress`."""
+
+DAMAGED_HINT = "keep a copy of the files for the investigation, then restore from a backup"
 
 Progress = Callable[[int, int], None]
 """Called now and then with the bytes that were copied, and how many there are."""
@@ -27,7 +31,8 @@ Progress = Callable[[int, int], None]
 def copy(source: sqlcipher.Connection, target: sqlcipher.Connection, progress: Progress | None) -> None:
     """Copy what `source`, inside a read transaction, sees of its database into `target`, which is new; closes `target`.
 
-    Raises the driver's errors: whoever called knows which database it was.
+    Raises TamperedError for a damaged page, DiskFullError, StorageError, and other errors of the driver: whoever called
+    knows which database it was.
     """
     try:
         target.execute("PRAGMA journal_mode = OFF").fetchone()
@@ -37,7 +42,20 @@ def copy(source: sqlcipher.Connection, target: sqlcipher.Connection, progress: P
             if progress is not None:
                 progress((total - remaining) * sqlcipher.PAGE_SIZE, total * sqlcipher.PAGE_SIZE)
 
-        source.backup(target, pages=PAGES, progress=tell, sleep=0)
+        try:
+            source.backup(target, pages=PAGES, progress=tell, sleep=0)
+        except sqlcipher.DriverError as error:
+            # Of this one call's errors the driver says no code: SQLite's words for it (sqlite3ErrStr) have to do.
+            if str(error) == "database or disk is full":
+                raise DiskFullError("could not copy: the disk is full", hint="free some room there") from None
+            if str(error) == "disk I/O error":
+                raise StorageError(
+                    "could not copy: the disk refused", hint="`secmem doctor` checks disk and modes"
+                ) from None
+            raise
+        sqlcipher.check_pages(source.execute)
+        if target.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":  # one of the WAL, which was not checked above
+            raise TamperedError("a page is not what was written", hint=DAMAGED_HINT)
     finally:
         target.close()
 

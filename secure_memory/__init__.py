@@ -40,7 +40,11 @@ from secure_memory.errors import (
 
 if TYPE_CHECKING:
     from secure_memory.actor import Actor, acting_as
+    from secure_memory.agents_sdk.compaction import SecureCompactionSession
+    from secure_memory.agents_sdk.guardrails import block_input, block_output
+    from secure_memory.agents_sdk.run_config import secure_run_config
     from secure_memory.agents_sdk.session import SecureSession
+    from secure_memory.agents_sdk.tracing import RedactingProcessor
     from secure_memory.aio import AsyncSecureStore
     from secure_memory.keys.local import EnvKeyProvider, FileKeyProvider
     from secure_memory.lifecycle.certificate import Certificate
@@ -54,9 +58,14 @@ _LAZY = {
     "Certificate": "secure_memory.lifecycle.certificate",
     "EnvKeyProvider": "secure_memory.keys.local",
     "FileKeyProvider": "secure_memory.keys.local",
+    "RedactingProcessor": "secure_memory.agents_sdk.tracing",
+    "SecureCompactionSession": "secure_memory.agents_sdk.compaction",
     "SecureSession": "secure_memory.agents_sdk.session",
     "SecureStore": "secure_memory.store",
     "acting_as": "secure_memory.actor",
+    "block_input": "secure_memory.agents_sdk.guardrails",
+    "block_output": "secure_memory.agents_sdk.guardrails",
+    "secure_run_config": "secure_memory.agents_sdk.run_config",
 }
 
 __all__ = [
@@ -78,10 +87,12 @@ __all__ = [
     "LegalHoldError",
     "NotAStoreError",
     "PolicyError",
+    "RedactingProcessor",
     "RedactionError",
     "RetentionError",
     "RollbackError",
     "SafetyLimitError",
+    "SecureCompactionSession",
     "SecureMemoryError",
     "SecureSession",
     "SecureStore",
@@ -93,6 +104,9 @@ __all__ = [
     "TamperedError",
     "WrongKeyError",
     "acting_as",
+    "block_input",
+    "block_output",
+    "secure_run_config",
 ]
 
 

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 from secure_memory import clock
 from secure_memory.branching import Branching
-from secure_memory.inforce import Blocked
 from secure_memory.items import Item
 from secure_memory.service import Spot
 from secure_memory.tenancy import Asker, Opened, Tenant
@@ -75,17 +74,15 @@ class TurnSpent(NamedTuple):
 class Accounting(Branching):
     """One session of one tenant, with what was spent in it."""
 
-    async def append_charged(
-        self, new: Sequence[Item], charge: Charge | None, asker: Asker, *, blocked: Blocked = "refuse"
-    ) -> Sequence[Mapping[str, Any]]:
+    async def append_charged(self, new: Sequence[Item], charge: Charge | None, asker: Asker) -> Sequence[Mapping[str, Any]]:
         """As `append`, and in the same transaction record what the run that the items come from has spent so far."""
         if charge is None:
-            return await self.append(new, asker, blocked=blocked)
+            return await self.append(new, asker)
 
         def also(tx: Transaction, tenant: Tenant, row: SessionRow, spot: Spot) -> None:
             self._charge(tx, tenant, row, spot, self._shares(tx, tenant, charge.run), charge)
 
-        return await self.append(new, asker, also, blocked=blocked)
+        return await self.append(new, asker, also)
 
     async def charge(self, charge: Charge, asker: Asker) -> None:
         """Record what a run has spent: in the newest turn that it was recorded in, or, of a run that was in none, in the

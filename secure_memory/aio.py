@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from secure_memory.audit import LogRecord
+from secure_memory.lifecycle.restore import RestoreReport
 from secure_memory.store import PathLike, SecureStore
 
 if TYPE_CHECKING:
@@ -53,6 +54,18 @@ class AsyncSecureStore:
         """As `SecureStore.create`."""
         return cls(await asyncio.to_thread(SecureStore.create, path, **options))
 
+    @staticmethod
+    async def restore(directory: PathLike, path: PathLike, **options: Any) -> RestoreReport:
+        """As `SecureStore.restore`."""
+        return await asyncio.to_thread(SecureStore.restore, directory, path, **options)
+
+    @staticmethod
+    async def backup_verify(directory: PathLike, **options: Any) -> RestoreReport:
+        """As `SecureStore.backup_verify`."""
+        return await asyncio.to_thread(SecureStore.backup_verify, directory, **options)
+
+    on_reserve = staticmethod(SecureStore.on_reserve)
+
     async def __aenter__(self) -> AsyncSecureStore:
         return self
 
@@ -91,6 +104,8 @@ class AsyncSecureStore:
     policy_in_force = _Awaited(SecureStore.policy_in_force)
     policy_apply = _Awaited(SecureStore.policy_apply)
     access_check = _Awaited(SecureStore.access_check)
+    backup = _Awaited(SecureStore.backup)
+    subject_export = _Awaited(SecureStore.subject_export)
     audit_log = _Awaited(SecureStore.audit_log)
     audit_verify = _Awaited(SecureStore.audit_verify)
     audit_anchor = _Awaited(SecureStore.audit_anchor)

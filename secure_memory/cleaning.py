@@ -65,21 +65,19 @@ class Cleaning(Withholding):
         if not items or (decision.view == "clear" and action != REVIEW):
             return items
         opened = self._door.known() or await self._aside(self._door.resolve, False)
-        return (await self._redacted(opened, items, "view", "refuse")).items
+        return (await self._redacted(opened, items, "view")).items
 
-    async def _cleaned(
-        self, opened: Opened, new: Sequence[Mapping[str, Any]], texts: list[bytes], blocked: Blocked = "refuse"
-    ) -> Clean:
+    async def _cleaned(self, opened: Opened, new: Sequence[Mapping[str, Any]], texts: list[bytes]) -> Clean:
         """New items, whose JSON is `texts`, as they are stored. Raises BlockedContentError, RedactionError."""
         given: list[Item] = [item if isinstance(item, dict) else dict(item) for item in new]
-        done = await self._redacted(opened, given, "store", blocked, size=sum(map(len, texts)))
+        done = await self._redacted(opened, given, "store", size=sum(map(len, texts)))
         if done.treated:
             changed = zip(given, done.items, texts, strict=True)
             texts = [text if now is was else sdk_items.dump(now) for was, now, text in changed]
         return Clean(done.items, texts, [*self._waiting.values(), *_originals(done)])
 
     async def _redacted(
-        self, opened: Opened, items: Sequence[Item], surface: Surface, blocked: Blocked, *, size: int = MUCH
+        self, opened: Opened, items: Sequence[Item], surface: Surface, blocked: Blocked = "refuse", *, size: int = MUCH
     ) -> Redacted:
         redactor = opened.policy.redactor(blocked)
         keys = keyed(opened.tenant, opened.keys)

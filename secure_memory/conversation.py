@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from secure_memory import items as sdk_items
 from secure_memory.actor import Actor
 from secure_memory.cleaning import Clean, Cleaning
-from secure_memory.inforce import Blocked
 from secure_memory.items import Item
 from secure_memory.ledger.entry import BranchHead
 from secure_memory.service import Spot
@@ -68,7 +67,7 @@ class Conversation(Cleaning):
         return await self._seen(sdk_items.load_all(texts), asker, action)
 
     async def append(
-        self, new: Sequence[Mapping[str, Any]], asker: Asker, also: Also | None = None, *, blocked: Blocked = "refuse"
+        self, new: Sequence[Mapping[str, Any]], asker: Asker, also: Also | None = None
     ) -> Sequence[Mapping[str, Any]]:
         """Append the items, all or none, and with them what `also` does; returns them as they are stored, those that nothing
         was taken out of as the same objects.
@@ -78,7 +77,7 @@ class Conversation(Cleaning):
         texts = [sdk_items.dump(item) for item in new]
 
         async def build(opened: Opened) -> Operation[Any, Sequence[Mapping[str, Any]]]:
-            return self._append(opened, await self._cleaned(opened, new, texts, blocked), asker, also)
+            return self._append(opened, await self._cleaned(opened, new, texts), asker, also)
 
         return await self._perform(build, create=True)
 

@@ -128,6 +128,14 @@ class LegalHoldError(RetentionError):
     """A legal hold keeps it. Nothing was deleted."""
 
 
+class StalePlanError(RetentionError):
+    """A purge plan is not of this store and this policy as they are, or was edited. Nothing was deleted."""
+
+
+class SafetyLimitError(RetentionError):
+    """A purge would have deleted more than was allowed, or the clock can't be right. There nothing was deleted."""
+
+
 # ---- the operator -----------------------------------------------------------------------------------------------
 
 

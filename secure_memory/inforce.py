@@ -29,9 +29,8 @@ from secure_memory.vault.transaction import Transaction
 Surface = Literal["store", "model", "view"]
 """Where personal data may show: in what is written, in what the model sees, in what a reviewer sees."""
 SURFACES: tuple[Surface, ...] = ("store", "model", "view")
-Blocked = Literal["refuse", "redact", "leave"]
-"""What becomes of what the policy blocks: an error; taken out, for who has said already that it was blocked; or left, for who
-has it looked at by a guardrail next."""
+Blocked = Literal["refuse", "redact"]
+"""What becomes of what the policy blocks: an error, or, for who says in another way that it was blocked, it is taken out."""
 
 _STAMP, _TEXT = "policy", "policy_text"
 
@@ -107,7 +106,7 @@ class InForce:
 
 def _redactor(policy: Policy, blocked: Blocked) -> Redactor:
     told = policy.redaction
-    instead = {"refuse": "block", "redact": "redact", "leave": "keep"}[blocked]
+    instead = "block" if blocked == "refuse" else "redact"
     surfaces: dict[str, list[Rule]] = {surface: [] for surface in SURFACES}
     for rule in told.rules:
         for surface in SURFACES:

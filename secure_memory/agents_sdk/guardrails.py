@@ -1,14 +1,16 @@
 """Guardrails for what the policy blocks: they trip, and say which entity and which rule.
 
-``Agent(..., input_guardrails=[block_input(session)], output_guardrails=[block_output(session)])``; `secure_run_config` has both.
-The input guardrail runs before the model is asked, not beside it: what is blocked is not sent either. What the SDK then keeps
-of the input (`persist_session_items_for_guardrail_trip`) is stored with the blocked text taken out, so that the history says
-that somebody asked, and not what.
+`secure_run_config` has both. The SDK stores a run's input before it asks the guardrails, so the run config takes out what is
+blocked, and notes it for the guardrail that follows in the same run (`note`): the history says that somebody asked, and not
+what. The input guardrail runs before the model is asked, not beside it: what is blocked is not sent either.
+
+``Agent(..., input_guardrails=[block_input(session)])`` works for an agent by itself too; a session whose run has no secure run
+config refuses the input before that (BlockedContentError), and nothing is stored.
 """
 
 from __future__ import annotations
 
-import weakref
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from agents import Agent, GuardrailFunctionOutput, InputGuardrail, OutputGuardrail, RunContextWrapper
@@ -21,14 +23,18 @@ if TYPE_CHECKING:
 
     from secure_memory.agents_sdk.session import SecureSession
 
-_refused: weakref.WeakSet[RunContextWrapper[Any]] = weakref.WeakSet()
-"""Runs in which a guardrail of ours tripped."""
+Said = dict[str, Any]
+_noted: ContextVar[list[Said] | None] = ContextVar("secure_memory_blocked", default=None)
+"""What was blocked in the input of the run of this context."""
 
 
-def refused(wrapper: RunContextWrapper[Any]) -> bool:
-    """Whether a guardrail of ours tripped in this run: what it has refused already is not to be refused again, as an error
-    that would hide the guardrail's own."""
-    return wrapper in _refused
+def note(error: BlockedContentError | None) -> None:
+    """Say, for the guardrail of this run, that its input held what the policy blocks; or, with None, that it holds nothing."""
+    _noted.set(None if error is None else [_said(error, "store")])
+
+
+def _said(error: BlockedContentError, surface: str) -> Said:
+    return {"blocked": error.entity, "rule": error.rule, "surface": surface, "reason": str(error)}
 
 
 def block_input(session: SecureSession) -> InputGuardrail[Any]:
@@ -40,8 +46,10 @@ def block_input(session: SecureSession) -> InputGuardrail[Any]:
     async def blocked(
         context: RunContextWrapper[Any], agent: Agent[Any], given: str | list[TResponseInputItem]
     ) -> GuardrailFunctionOutput:
+        if noted := _noted.get():
+            return GuardrailFunctionOutput(output_info=noted.pop(), tripwire_triggered=True)
         items: list[Any] = [{"role": "user", "content": given}] if isinstance(given, str) else list(given)
-        return await _tripped(session, context, items)
+        return await _tripped(session, items)
 
     return InputGuardrail(blocked, name="secure_memory_block_input", run_in_parallel=False)
 
@@ -51,20 +59,18 @@ def block_output(session: SecureSession) -> OutputGuardrail[Any]:
 
     async def blocked(context: RunContextWrapper[Any], agent: Agent[Any], output: Any) -> GuardrailFunctionOutput:
         text = output if isinstance(output, str) else _as_json(output)
-        return await _tripped(session, context, [{"role": "assistant", "content": text}])
+        return await _tripped(session, [{"role": "assistant", "content": text}])
 
     return OutputGuardrail(blocked, name="secure_memory_block_output")
 
 
-async def _tripped(session: SecureSession, context: RunContextWrapper[Any], items: list[Any]) -> GuardrailFunctionOutput:
+async def _tripped(session: SecureSession, items: list[Any]) -> GuardrailFunctionOutput:
     surfaces: tuple[Surface, ...] = ("store", "model")
     for surface in surfaces:
         try:
             await session._conversation.redact(items, surface)
         except BlockedContentError as error:
-            _refused.add(context)
-            said = {"blocked": error.entity, "rule": error.rule, "surface": surface, "reason": str(error)}
-            return GuardrailFunctionOutput(output_info=said, tripwire_triggered=True)
+            return GuardrailFunctionOutput(output_info=_said(error, surface), tripwire_triggered=True)
     return GuardrailFunctionOutput(output_info={"blocked": None}, tripwire_triggered=False)
 
 

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 from agents import RunConfig
 from agents.run_config import CallModelData, ModelInputData
 
-from secure_memory.agents_sdk.guardrails import block_input, block_output
+from secure_memory.agents_sdk.guardrails import block_input, block_output, note
 from secure_memory.agents_sdk.session import SecureSession
-from secure_memory.errors import ConfigurationError
+from secure_memory.errors import BlockedContentError, ConfigurationError
 
 if TYPE_CHECKING:
     from agents import TResponseInputItem
@@ -65,7 +65,12 @@ def _input(session: SecureSession, own: Callable[[Items, Items], Any] | None) ->
         # What comes from the history was redacted when it was stored; the SDK knows it again by identity.
         known = {id(item) for item in history}
         fresh: list[Any] = [item for item in combined if id(item) not in known]
-        clean = iter(await session._conversation.redact(fresh, "store", "leave"))
+        note(None)
+        try:
+            clean = iter(await session._conversation.redact(fresh, "store"))
+        except BlockedContentError as error:
+            note(error)
+            clean = iter(await session._conversation.redact(fresh, "store", "redact"))
         return [item if id(item) in known else next(clean) for item in combined]  # type: ignore[misc]
 
     return combine

@@ -23,13 +23,11 @@ from secure_memory.actor import Actor, as_actor
 from secure_memory.agents_sdk.arguments import check_names, refuse
 from secure_memory.agents_sdk.branches import Branches
 from secure_memory.agents_sdk.given import Given
-from secure_memory.agents_sdk.guardrails import refused
 from secure_memory.agents_sdk.particulars import SessionParticulars
 from secure_memory.agents_sdk.replacing import Replacing
 from secure_memory.agents_sdk.run_states import RunStates
 from secure_memory.agents_sdk.usage import UsageRecords, charge_of_wrapper
 from secure_memory.errors import ConfigurationError
-from secure_memory.inforce import Blocked
 from secure_memory.registry import Handle, KeySource, create_store, memory_store, open_store
 from secure_memory.revealing import Revealing
 from secure_memory.tenancy import Asker
@@ -191,8 +189,7 @@ class SecureSession(Replacing, RunStates, SessionParticulars, UsageRecords, Bran
         if items:
             new: list[Any] = list(items)
             charge = None if wrapper is None else charge_of_wrapper(wrapper, new)
-            blocked: Blocked = "redact" if wrapper is not None and refused(wrapper) else "refuse"
-            stored: list[Any] = list(await self._conversation.append_charged(new, charge, asker, blocked=blocked))
+            stored: list[Any] = list(await self._conversation.append_charged(new, charge, asker))
             self._given = Given(wrapper, new, stored) if wrapper is not None and stored != new else None
 
     async def pop_item(

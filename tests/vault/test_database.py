@@ -383,6 +383,17 @@ def test_open_vaults_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert not open_ones._open
 
 
+@pytest.mark.parametrize(
+    ("files", "most"), [(resource.RLIM_INFINITY, 64), (65536, 64), (1024, 64), (256, 16), (64, 4), (8, 1)]
+)
+def test_vaults_take_a_quarter_of_the_files_that_a_process_may_open(
+    files: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bound follows the process's limit, and is never less than one."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    assert most == open_ones.bound()
+
+
 def test_a_vault_in_memory_is_never_shut() -> None:
     """What has no file would be lost."""
     identity = module.Identity(None, bytes(16), "acme", bytes(16))

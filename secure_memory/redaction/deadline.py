@@ -29,11 +29,10 @@ def ask(detector: Detector, segments: Sequence[Segment]) -> Answer:
     RedactionError where it fails, or answers what can't be."""
     try:
         answer = detector.detect(segments)
-        sound = len(answer) == len(segments) and all(
-            0 <= finding.start < finding.end <= len(segment.text)
-            for segment, findings in zip(segments, answer, strict=True)
-            for finding in findings
-        )
+        sound = len(answer) == len(segments)
+        for segment, findings in zip(segments, answer, strict=False):
+            for finding in findings:
+                sound = sound and 0 <= finding.start < finding.end <= len(segment.text)
     except Exception as error:
         raise RedactionError(f"the detector {detector.name!r} failed ({type(error).__name__})", hint=_HINT) from None
     if not sound:

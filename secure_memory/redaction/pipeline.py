@@ -107,19 +107,19 @@ class Redactor:
         for number, item in enumerate(items):
             first = len(texts)
             texts += [Text(number, leaf, leaf.after + first if leaf.after != NONE else NONE) for leaf in leaves(item)]
-        pass_ = _Pass(self._rules[surface], functions)
+        treatment = _Treatment(self._rules[surface], functions)
         for _ in range(MAX_ROUNDS):
             spots = self._look(texts, surface)
             if not spots:
                 break
-            pass_.treat(texts, spots)
+            treatment.treat(texts, spots)
         else:
             raise RedactionError(
                 "a text did not settle: what came out was personal data again", hint="report this text's shape"
             )
-        if not pass_.treated:
+        if not treatment.treated:
             return Redacted(list(items))
-        return Redacted(_written(items, texts), tuple(pass_.treated), tuple(pass_.tokens.values()))
+        return Redacted(_written(items, texts), tuple(treatment.treated), tuple(treatment.tokens.values()))
 
     def _look(self, texts: list[Text], surface: str) -> list[Spot]:
         """What is found in the texts that changed since the last look, in the order of the texts."""
@@ -152,7 +152,7 @@ class Redactor:
         ]
 
 
-class _Pass:
+class _Treatment:
     """What is done to the texts of one call."""
 
     def __init__(self, rules: Mapping[str, Rule], functions: Keyed) -> None:

@@ -66,12 +66,9 @@ def test_each_finding_is_explained() -> None:
     call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": json.dumps({"jane": {"mail": MAIL}})}
     result = REDACTORS["redact"].redact([said("hello"), call], "store", KEYED)
     (treated,) = result.treated
-
-    assert (1, "/arguments/jane/mail", "EMAIL", 0, len(MAIL)) == (
-        *(treated.item, treated.path, treated.entity, treated.start, treated.end),
-    )
+    place = (treated.item, treated.path, treated.entity, treated.start, treated.end)
+    assert (1, "/arguments/jane/mail", "EMAIL", 0, len(MAIL)) == place
     assert ("rule-EMAIL", "redact", "builtin") == (treated.rule, treated.operator, treated.detector)
-
     assert not any(word in repr(result) + repr(treated) for word in ("jane", MAIL, "hello"))
 
 

@@ -274,7 +274,7 @@ def test_tenants_without_end(store: SecureStore, into: Path) -> None:
 
 
 def test_keys_replaced_without_end(store: SecureStore, into: Path) -> None:
-    """Where keys are replaced faster than vaults are copied the backup gives up and leaves nothing: it would lack sessions."""
+    """Where keys are replaced faster than vaults are copied the backup gives up: it would lack sessions. Nothing is left."""
     add(store, "mine", subject="0")
     turns = 0
 

@@ -21,6 +21,8 @@ from secure_memory.policy.weakening import surely_not_shorter
 
 CheckPattern = Callable[[str], None]
 """Raises ValueError, which says why, where a pattern does not compile or could run without end."""
+_NEVER_BARE = {"CARD_CVV", "CARD_NUMBER", "CARD_TRACK", "SECRET"}
+"""What the baseline does not store as it is. A policy of one's own that forgets it is told so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,9 @@ def _redaction(policy: Policy) -> Iterator[Finding]:
             close = get_close_matches(rule.entity, sorted(names | own), 1, 0.6)
             hint = f"did you mean `{close[0]}`?" if close else "declare it under `redaction.patterns`, or see docs/policy.md"
             yield Finding(key, ("entity",), f"is {rule.entity}, which nothing finds", hint)
+    if bare := sorted(_NEVER_BARE - first.keys()):
+        hint = "write `extends: [baseline]`, or rules for them"
+        yield Finding(("redaction",), (), f"has no rule about {', '.join(bare)}: written as they are", hint, warning=True)
     if "presidio" in policy.redaction.detectors:
         for entity in sorted(PRESIDIO - first.keys()):
             yield Finding(("redaction", "detectors"), (), f"has presidio, but no rule is about {entity}", warning=True)

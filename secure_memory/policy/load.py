@@ -113,11 +113,16 @@ def _pack(name: str) -> Layer:
 def _layer(found: _Found, chain: tuple[Path, ...]) -> Layer:
     """A file over all that it extends."""
     written = _read(found)
-    policy = checked(written)
+    extended, problems = _all_extended(found, written)
+    try:
+        policy = checked(written)
+    except PolicyError as error:  # who has misspelt a pack too hears of both at once
+        raise in_order([error, *error.others, *problems]) from None
+    if problems:
+        raise in_order(problems)
     here = (*chain, found.path.resolve())
     bases = []
-    for number, name in enumerate(policy.extends):
-        base = _extended(name, found, written, ("extends", number))
+    for number, (name, base) in enumerate(extended):
         if base.path.resolve() in here:
             raise written.error(
                 ("extends", number), f"is {name!r}, which extends this file in turn", "leave one of them out"
@@ -128,6 +133,19 @@ def _layer(found: _Found, chain: tuple[Path, ...]) -> Layer:
             )
         bases.append(_pack(name) if base.pack else _layer(base, here))
     return layer(policy, written, bases)
+
+
+def _all_extended(found: _Found, written: Written) -> tuple[list[tuple[str, _Found]], list[PolicyError]]:
+    """What a file names in `extends`, and what is wrong with these names. What isn't a name at all, `checked` tells."""
+    extended, problems = [], []
+    names = written.value.get("extends") if isinstance(written.value, dict) else None
+    for number, name in enumerate(names if isinstance(names, list) else []):
+        if isinstance(name, str) and name:
+            try:
+                extended.append((name, _extended(name, found, written, ("extends", number))))
+            except PolicyError as error:
+                problems.append(error)
+    return extended, problems
 
 
 def _extended(name: str, by: _Found, written: Written, path: KeyPath) -> _Found:

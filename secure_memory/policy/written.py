@@ -66,5 +66,7 @@ def _name(value: Any) -> str | None:
 def in_order(errors: Sequence[PolicyError]) -> PolicyError:
     """The first of several errors, by line; it carries the others."""
     first, *others = sorted(errors, key=lambda error: (error.file or "", error.line or 0))
+    for other in others:
+        other.others = ()
     first.others = tuple(others)
     return first

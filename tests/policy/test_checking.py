@@ -42,15 +42,19 @@ def test_the_entities_are_those_that_are_found() -> None:
         ),
         ("metadata: {name: a, review_by: 2026-05-28}\n", []),
         (
-            "redaction: {detectors: [builtin, presidio]}\n",
+            "extends: [baseline]\nredaction: {detectors: [builtin, presidio]}\n",
             [
-                f"2: redaction.detectors has presidio, but no rule is about {name}"
+                f"3: redaction.detectors has presidio, but no rule is about {name}"
                 for name in ("LOCATION", "ORGANIZATION", "PERSON")
             ],
         ),
         (
-            "redaction:\n  patterns:\n    - {entity: STAFF, pattern: 'A[0-9]'}\n",
-            ["4: redaction.patterns[STAFF] finds what no rule is about: it is kept everywhere"],
+            "extends: [baseline]\nredaction:\n  patterns:\n    - {entity: STAFF, pattern: 'A[0-9]'}\n",
+            ["5: redaction.patterns[STAFF] finds what no rule is about: it is kept everywhere"],
+        ),
+        (
+            "redaction:\n  rules: [{id: a, entity: SECRET, store: block}]\n",
+            ["2: redaction has no rule about CARD_CVV, CARD_NUMBER, CARD_TRACK: written as they are"],
         ),
         (
             "retention:\n  rules:\n    - {id: a, max: P30D}\n",

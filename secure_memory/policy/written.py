@@ -38,9 +38,9 @@ class Written:
         for part in path:
             value = _inside(value, part)
             if isinstance(part, int):
-                text += f"[{_name(value) or part}]"
+                text += f"[{_plain(_name(value) or str(part))}]"
             else:
-                text += f".{part}" if text else part
+                text += f".{_plain(part)}" if text else _plain(part)
         return text
 
     def error(self, path: Path, problem: str, hint: str | None = None) -> PolicyError:
@@ -48,6 +48,12 @@ class Written:
         line, key = self.line(path), self.key(path)
         message = f"{self.file}:{line}: {key} {problem}" if key else f"{self.file}:{line}: {problem}"
         return PolicyError(message, file=self.file, line=line, key=key or None, hint=hint)
+
+
+def _plain(text: str) -> str:
+    """A key, on one line and not too long: it stands in an error's one sentence, and was written by anybody."""
+    short = text if len(text) <= 100 else f"{text[:97]}..."
+    return short if short.isprintable() else repr(short)
 
 
 def _inside(value: Any, part: str | int) -> Any:

@@ -44,6 +44,7 @@ NUMBERED = (
 """What numbers that are nobody's are called: before a bare digit run, they outweigh a checksum that one in ten passes."""
 
 _NO_WORD = re.compile(r"[\W_]+")
+_SENTENCE = re.compile(r"[.!?][ \n]+|\n")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -125,6 +126,11 @@ class Candidate:
         """The first of these words that stands close before a place, or in the last key."""
         near = spaced(self.before(start, characters)) + keywords(self.segment.keys[-1:])
         return next((word for word in words if f" {word} " in near), None)
+
+    def numbered(self, start: int) -> str | None:
+        """What the number is called, by the sentence before it or the last key, where that is nobody's: "order", "id"."""
+        near = spaced(_SENTENCE.split(self.before(start, 25))[-1]) + keywords(self.segment.keys[-1:])
+        return next((word for word in NUMBERED if f" {word} " in near), None)
 
 
 Check = Callable[[Candidate], Iterable[Hit]]

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from secure_memory.redaction.candidate import NUMBERED, Candidate, Check, Hit, Shape, digits_of
+from secure_memory.redaction.candidate import Candidate, Check, Hit, Shape, digits_of
 from secure_memory.redaction.credentials import NO_SECRET, USERINFO
 
 _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.\-]+\Z", re.ASCII)
@@ -78,8 +78,14 @@ PHONE_WORDS = (
 _GROUPED_NANP = re.compile(
     r"(?:\+?1[ .\-]?)?(?:\([2-9]\d\d\) ?|[2-9]\d\d([ .\-]))[2-9]\d\d[ .\-]\d{4}(?:(?: ?x| ?ext\.? ?)\d{1,6})?"
 )
-_DATE = re.compile(r"(?:(?:19|20)\d\d[ ./\-]\d\d?[ ./\-]\d\d?|\d\d?[./\-]\d\d?[./\-](?:19|20)?\d\d)(?!\d)")
-_QUAD = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
+_NO_PHONE = re.compile(
+    r"(?:(?:19|20)\d\d[ ./\-]\d\d?[ ./\-]\d\d?|\d\d?[./\-]\d\d?[./\-](?:19|20)?\d\d)(?!\d)"  # a date
+    r"|\d{3}-\d\d-\d{4}\Z"  # a social security number
+    r"|\d{1,3}(?:\.\d{1,3}){3}\Z"  # an IP address
+)
+_TRUNK_ZERO = ("GB", "FR", "NL", "BE", "CH", "SE", "AU", "NZ", "IE", "ZA", "IN", "JP")
+"""Where numbers in national form begin with a zero: one that is grouped and that one of them knows is a telephone's."""
+_SAID_AFTER = re.compile(r"[ \-(]{1,2}(?:phone|office|mobile|cell|fax|home|work|tel|desk|direct)\b", re.IGNORECASE)
 _EXTENSION = re.compile(r"(?: ?[xX]| ?[eE]xt\.? ?)\d{1,6}(?!\w)")
 
 
@@ -134,38 +140,44 @@ def _phone(seen: Candidate, start: int, end: int, region: str | None) -> Hit | N
     number = seen.whole[start:end]
     digits = digits_of(number)
     international = number[0] == "+" or (number.startswith("00") and number[2:3] != "0" and len(digits) > 9)
-    if not 7 <= len(digits) <= (18 if international else 13) or _DATE.match(number) or _QUAD.fullmatch(number):
+    if not 6 <= len(digits) <= (18 if international else 13) or _NO_PHONE.match(number):
         return None
-    if not seen.apart(start, end) or seen.before(start, 1) in ("+", "$", "€", "£"):
+    apart = seen.apart(start, end) or (seen.alone(start, end) and _SAID_AFTER.match(seen.whole, end, seen.last))
+    if not apart or seen.before(start, 1) in ("+", "$", "€", "£"):
         return None
-    grouped = bool(_GROUPED_NANP.fullmatch(number))
-    named = seen.context(start, end, PHONE_WORDS)
-    other = seen.said_before(start, NUMBERED)
+    named, other = seen.context(start, end, PHONE_WORDS), seen.numbered(start)
+    if other and not named:
+        return None
     extension = _EXTENSION.match(seen.whole, end, seen.last)
     stop = extension.end() if extension else end
     if international:
         full = number if number[0] == "+" else "+" + number[2:].lstrip(" -.")
-        if known(full, None):
+        if known(full, None) or known(full.replace("(0)", ""), None):
             return Hit(start, stop, 0.95, "numbering plan", named)
-        doubtful = number[0] != "+" and not named
-        return Hit(start, stop, 0.6, None, named) if possible(full, None) and not (doubtful or other) else None
-    if not (named or grouped or region) or (other and not named):
-        return None
+        sure = named or number[0] == "+"
+        return Hit(start, stop, 0.6, None, named) if sure and possible(full.replace("(0)", ""), None) else None
     if seen.segment.tool and not named and "(" not in number:
         return None
-    for place in dict.fromkeys((region, "US" if grouped or named else None)):
-        if place and known(number, place):
-            return Hit(start, stop, 0.9, "numbering plan", named)
-    # Numbers of other countries in national form: a word says what it is, its shape that it may be.
-    shaped = grouped or (named and _plausible(number, digits, seen.said_before(start, PHONE_WORDS, 30)))
-    return Hit(start, stop, 0.6, None, named) if shaped else None
+    score, plan = _national(seen, start, end, named, region)
+    return Hit(start, stop, score, plan, named) if score else None
 
 
-def _plausible(number: str, digits: str, close: str | None) -> bool:
-    """Whether a number in national form may be a phone: grouped, or with a trunk zero, close behind the word."""
-    return (
-        close is not None and 7 <= len(digits) <= 15 and (len(digits) < len(number) or digits[0] == "0" or len(digits) == 10)
-    )
+def _national(seen: Candidate, start: int, end: int, named: str | None, region: str | None) -> tuple[float, str | None]:
+    """How sure it is that a number without a country code is a telephone's, and by what; 0 where it isn't."""
+    number = seen.whole[start:end]
+    digits = digits_of(number)
+    grouped = bool(_GROUPED_NANP.fullmatch(number))
+    trunk = digits[0] == "0" and len(digits) < len(number) and len(digits) >= 9
+    regions = (region, *(("US",) if grouped or named else ()), *(_TRUNK_ZERO if trunk else ()))
+    if any(place and known(number, place) for place in regions):
+        return 0.9, "numbering plan"
+    if grouped or (trunk and number[0] == "("):
+        return 0.6, None
+    # Numbers of other countries: a word close by says what it is, and its shape that it may be.
+    near = 30 if len(digits) > 6 else 12
+    close = named and (seen.said_before(start, PHONE_WORDS, near) or _SAID_AFTER.match(seen.whole, end, seen.last))
+    shaped = len(digits) < len(number) or digits[0] == "0" or len(digits) == 10
+    return (0.6, None) if close and shaped else (0.0, None)
 
 
 # ---- networks --------------------------------------------------------------------------------------------------------
@@ -283,5 +295,5 @@ SHAPES = (
     Shape("CRYPTO_ADDRESS", r"(?:bc1|BC1)[02-9ac-hj-np-zAC-HJ-NP-Z]{11,71}", _bitcoin, ("bc1",), unspaced=14),
     Shape("CRYPTO_ADDRESS", r"0x[0-9A-Fa-f]{40}", _ether, ("0x",), unspaced=42),
 )
-PHONE = r"[+(]?\d[\d \t().\-/]{5,22}\d"
+PHONE = r"[+(]?\d[\d \t().\-/]{4,22}\d"
 """What may be a phone number; its check, `phone_in`, depends on the region."""

@@ -56,7 +56,7 @@ _DIGITS = frozenset({"CARD_NUMBER", "CARD_CVV", "US_SSN", "US_ITIN", "US_BANK_AC
 
 def shapes(entities: Collection[str], region: str | None = None) -> tuple[Shape, ...]:
     """The shapes to look for. `region` (ISO 3166, "DE") is where phone numbers without a country code belong."""
-    phone = Shape("PHONE", contact.PHONE, contact.phone_in(region), digits=7)
+    phone = Shape("PHONE", contact.PHONE, contact.phone_in(region), digits=6)
     return tuple(shape for shape in (*_SHAPES, phone) if shape.entity in entities)
 
 

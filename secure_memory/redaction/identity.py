@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from secure_memory.redaction.candidate import NUMBERED, Candidate, Check, Hit, Shape, digits_of
+from secure_memory.redaction.candidate import Candidate, Check, Hit, Shape, digits_of
 
 SSN_WORDS = ("ssn", "ssns", "social security", "social security number", "social", "soc sec", "ss number", "ss")
 ITIN_WORDS = ("itin", "taxpayer", "tax id", "tin", "individual taxpayer", "tax")
@@ -26,7 +26,7 @@ def _ssn(seen: Candidate) -> Iterator[Hit]:
     if area in ("000", "666") or area[0] == "9" or group == "00" or serial == "0000":
         return
     context = seen.context(start, end, SSN_WORDS)
-    if context or (separator == "-" and not seen.said_before(start, NUMBERED)):
+    if context or (separator == "-" and not seen.numbered(start)):
         yield Hit(start, end, 0.95 if context else 0.85, "SSA ranges", context)
 
 
@@ -40,7 +40,7 @@ def _itin(seen: Candidate) -> Iterator[Hit]:
     if not (50 <= group <= 65 or 70 <= group <= 88 or 90 <= group <= 92 or 94 <= group <= 99):
         return
     context = seen.context(start, end, (*ITIN_WORDS, *SSN_WORDS))
-    if context or (parts.group(2) == "-" and not seen.said_before(start, NUMBERED)):
+    if context or (parts.group(2) == "-" and not seen.numbered(start)):
         yield Hit(start, end, 0.95 if context else 0.85, "IRS ranges", context)
 
 
@@ -147,9 +147,7 @@ def _nino(seen: Candidate) -> Iterator[Hit]:
         return
     context = seen.context(start, end, NINO_WORDS)
     spaced = " " in text
-    if context or (
-        seen.match.group()[:2].isupper() and (spaced or not (seen.segment.tool or seen.said_before(start, NUMBERED)))
-    ):
+    if context or (seen.match.group()[:2].isupper() and (spaced or not (seen.segment.tool or seen.numbered(start)))):
         yield Hit(start, end, 0.95 if context else 0.85, "NINO prefixes", context)
 
 
@@ -174,9 +172,9 @@ SHAPES = (
     Shape(
         "US_DRIVER_LICENSE",
         r"[A-Za-z0-9][A-Za-z0-9\-]{4,18}",
-        _named(LICENSE_WORDS, 0.8, 35, 4, ("plate", "software", "key")),
-        ("licen", "dl", "permit", "driver"),
-        digits=4,
+        _named(LICENSE_WORDS, 0.8, 35, 2, ("plate", "software", "key")),
+        ("licen", "dl", "driver"),
+        digits=2,
     ),
     Shape("MEDICAL_RECORD_NUMBER", r"[A-Za-z0-9][A-Za-z0-9\-]{3,17}", _named(RECORD_WORDS, 0.85, 30, 4), _MEDICAL, 4),
     Shape("UK_NINO", _NINO, _nino, digits=6),

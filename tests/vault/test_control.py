@@ -82,11 +82,15 @@ def test_each_entry_carries_the_digest_of_its_time(bench: Bench) -> None:
 
 
 def test_a_change_that_failed_changed_nothing(bench: Bench) -> None:
-    """Where an operation fails, the control state is what it was, in the vault and for those that follow."""
+    """Where an operation fails, alone or in one commit with others, the control state is what it was: in the vault, for
+    those that follow, and in their entries."""
     vault = bench.made()
     before = bench.run(vault, noted)
     with pytest.raises(ValueError, match="changed its mind"):
         bench.run(vault, failing)
+    batch = [bench.operation(work) for work in (failing, noted, failing, noted)]
+    vault._run_batch(batch)
+    assert [before, before] == [operation.outcome for operation in batch if operation.error is None]
     assert before == bench.run(vault, noted)
     assert before == bench.run(bench.vault(), noted)
 

@@ -1,4 +1,4 @@
-"""Measures, prints a table and writes benchmarks/results.md.
+"""Our session beside the SDK's: measures, prints a table and writes its part of benchmarks/results.md.
 
 The contestants take turns, several rounds of each measure, and the median counts: machines are noisy, and what is compared
 is ratios in one run. Run it from the root of the repository: ``make bench``.
@@ -7,8 +7,7 @@ is ratios in one run. Run it from the root of the repository: ``make bench``.
 from __future__ import annotations
 
 import asyncio
-import os
-import platform
+import gc
 import statistics
 import subprocess
 import sys
@@ -20,13 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import report
 from contestants import Contestant, contestants
-from openai import __version__ as openai_version
 from rich.console import Console
 from rich.table import Table
 
 from secure_memory import SecureSession, SecureStore
-from secure_memory.doctor import examine
 
 ROUNDS = 7
 LONG = 1000
@@ -107,7 +105,10 @@ async def write_together(who: Contestant, round_: int) -> float:
 
 
 async def measure(all_: list[Contestant], what: Measure, rounds: int = ROUNDS) -> dict[str, float]:
-    """Each contestant's median, taking turns."""
+    """Each contestant's median, taking turns. What was loaded before is out of the garbage collector's way, for all alike:
+    whose turn it is when the collector looks through all of it is chance."""
+    gc.collect()
+    gc.freeze()
     found: dict[str, list[float]] = {who.name: [] for who in all_}
     for round_ in range(rounds):
         for who in all_:
@@ -180,41 +181,26 @@ def import_cost() -> float:
     return float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout)
 
 
-def as_table(rows: list[Row]) -> Table:
+def cells(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows of the table."""
     names = list(rows[0].found)
-    table = Table("measure", "unit", *names, "goal", "met")
+    found = []
     for row in rows:
-        cells = [f"{row.found[name]:,.0f}" if name in row.found else "" for name in names]
-        table.add_row(row.what, row.unit, *cells, row.goal, "yes" if row.met else "NO")
-    return table
-
-
-def as_markdown(rows: list[Row]) -> str:
-    names = list(rows[0].found)
-    lines = [
-        "# Measured",
-        "",
-        "Written by `make bench`: all contestants in one run, taking turns, medians. Compare along a row; the machine is",
-        f"{os.cpu_count()} cores of {platform.machine()}, {platform.system()}, Python {platform.python_version()}.",
-        "",
-        *(f"- {check.name}: {check.says}" for check in examine(None).checks),
-        f"- openai: {openai_version}",
-        "",
-        "| " + " | ".join(("measure", "unit", *names, "goal", "met")) + " |",
-        "|" + "---|" * (len(names) + 4),
-    ]
-    for row in rows:
-        cells = [f"{row.found[name]:,.0f}" if name in row.found else "" for name in names]
-        lines.append("| " + " | ".join((row.what, row.unit, *cells, row.goal, "yes" if row.met else "**no**")) + " |")
-    return "\n".join(lines) + "\n"
+        figures = [f"{row.found[name]:,.0f}" if name in row.found else "" for name in names]
+        found.append([row.what, row.unit, *figures, row.goal, "yes" if row.met else "**no**"])
+    return ["measure", "unit", *names, "goal", "met"], found
 
 
 def main() -> None:
     warnings.simplefilter("ignore")  # the announcement of a key that lives for a minute
     with tempfile.TemporaryDirectory() as folder:
         rows = asyncio.run(compare(Path(folder))) + asyncio.run(alone(Path(folder)))
-    Console(width=180).print(as_table(rows))
-    Path(__file__).with_name("results.md").write_text(as_markdown(rows))
+    header, found = cells(rows)
+    table = Table(*header)
+    for row in found:
+        table.add_row(*row)
+    Console(width=180).print(table)
+    report.write("Beside the SDK's sessions", report.table(header, found))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ from secure_memory import clock
 from secure_memory import items as sdk_items
 from secure_memory.actor import Actor, program, resolve
 from secure_memory.errors import ConfigurationError, KeyDestroyedError
-from secure_memory.items import Item
 from secure_memory.lifecycle import backup_set, exporting
 from secure_memory.lifecycle.exporting import Exporting, Line
 from secure_memory.lifecycle.records import Records
@@ -41,8 +40,6 @@ from secure_memory.vault.sessions import Names
 ACTION = "subject.export"
 FORMAT = 1
 
-Shown = Callable[[Item], Item]
-"""How an item is shown: with what is about others masked, say."""
 Progress = Callable[[int, int], None]
 """Called now and then with the sessions that were written, and how many there are."""
 _Put = Callable[[str, bytes], None]
@@ -59,9 +56,7 @@ This is what is kept about "{subject}" in the conversations of "{tenant}", as it
 
 The files are JSON, in UTF-8: any text editor shows them, and other services can read them. Times are UTC.
 {masked}"""
-_MASKED = (
-    "Names, addresses, numbers and the like of other people are masked, as are some of your own that look like theirs.\n"
-)
+_MASKED = "What looks like an address, a card number and the like is masked where it may be somebody else's.\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +91,15 @@ class Subjects:
         out: str | os.PathLike[str],
         *,
         tenant: str = "default",
-        shown: Shown | None = None,
+        exact: bool = False,
         progress: Progress | None = None,
     ) -> SubjectExport:
         """Write everything that is kept about a subject into the new directory `out`, or the file, if its name ends in .zip.
 
-        `shown` says how each item is shown; without it they are written as they are kept. `progress(sessions so far,
-        sessions)` is called now and then. Raises ConfigurationError where there is no such tenant or subject, or something
-        is at `out` already; KeyDestroyedError for a subject that was erased; IntegrityError, StorageError and
-        AccessDeniedError.
+        What is said of others is shown as the policy's `view` surface shows it, or as it is kept where `exact` asks that.
+        `progress(sessions so far, sessions)` is called now and then. Raises ConfigurationError where there is no such tenant
+        or subject, or something is at `out` already; KeyDestroyedError for a subject that was erased; IntegrityError,
+        RedactionError, StorageError, AccessDeniedError.
         """
         shared = self._open()
         place = Path(out).expanduser()
@@ -112,7 +107,7 @@ class Subjects:
             raise ConfigurationError(
                 f"there is something at {place} already", hint="name a directory that does not exist yet"
             )
-        one = _Export(shared, shared.existing_tenant(tenant), subject, self._who(), self._require_actor, shown)
+        one = _Export(shared, shared.existing_tenant(tenant), subject, self._who(), self._require_actor, exact)
         return one.write(place, progress)
 
 
@@ -126,14 +121,14 @@ class _Export:
         subject: str,
         actor: Actor | None,
         require_actor: bool,
-        shown: Shown | None,
+        exact: bool,
     ) -> None:
         self._shared = shared
         self._tenant = tenant
         self._name = subject
         self._actor = actor
         self._require_actor = require_actor
-        self._shown = shown
+        self._exact = exact
         self._parts: dict[str, tuple[int, str]] = {}
         self._put: _Put = self._nowhere
 
@@ -161,7 +156,7 @@ class _Export:
             counts = {"sessions": len(sessions), "items": items, "usage": len(usage), "accesses": len(accesses)}
             manifest = self._close(uid, counts)
         name = self._tenant.keys.name
-        return SubjectExport(name, self._name, str(out), **counts, masked=self._shown is not None, manifest=manifest)
+        return SubjectExport(name, self._name, str(out), **counts, masked=not self._exact, manifest=manifest)
 
     def _found(self) -> bytes:
         """The subject's uid. Raises KeyDestroyedError where it was erased, ConfigurationError where nobody has that name."""
@@ -187,7 +182,7 @@ class _Export:
         fields: dict[str, Any] = {"action": ACTION, "subject": uid.hex()}
         if self._tenant.keys.name_mac("subject", who.id) == self._tenant.keys.name_mac("subject", self._name):
             fields["actor"] = f"subject:{uid.hex()}"
-        fields["detail"] = {"sessions": records.count, "masked": self._shown is not None}
+        fields["detail"] = {"sessions": records.count, "masked": not self._exact}
         transact(self._tenant, lambda tx: tx.record(fields), ACTION, self._actor)
 
     def _lines(self, names: Names) -> list[Line]:
@@ -199,7 +194,7 @@ class _Export:
             actor=self._actor,
             require_actor=self._require_actor,
             cache=False,
-        ).lines(Asker(resolve(None, None, self._actor)), ACTION, hidden=True)
+        ).lines(Asker(resolve(None, None, self._actor)), ACTION, hidden=True, exact=self._exact)
 
     def _branches(self, lines: list[Line]) -> list[dict[str, Any]]:
         """The branches with their items, as JSON."""
@@ -209,10 +204,8 @@ class _Export:
         ]
 
     def _item(self, line: Line) -> dict[str, Any]:
-        item = sdk_items.load(line.text)
-        if self._shown is not None:
-            item = self._shown(item)
-        return {"position": line.position, "turn": line.turn, "created": clock.rfc3339(line.created), "item": item}
+        created = clock.rfc3339(line.created)
+        return {"position": line.position, "turn": line.turn, "created": created, "item": sdk_items.load(line.text)}
 
     # ---- writing --------------------------------------------------------------------------------------------------
 
@@ -228,7 +221,7 @@ class _Export:
 
     def _close(self, uid: bytes, counts: dict[str, int]) -> str:
         """README and manifest; returns the manifest's SHA-256."""
-        made, masked = clock.rfc3339(clock.now()), self._shown is not None
+        made, masked = clock.rfc3339(clock.now()), not self._exact
         readme = _README.format(
             subject=self._name,
             tenant=self._tenant.keys.name,

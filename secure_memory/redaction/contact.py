@@ -44,42 +44,17 @@ def _email(seen: Candidate) -> Iterator[Hit]:
 # ---- phones ----------------------------------------------------------------------------------------------------------
 
 PHONE_WORDS = (
-    *(
-        "phone",
-        "phones",
-        "phone number",
-        "telephone",
-        "tel",
-        "mobile",
-        "cell",
-        "cellphone",
-        "fax",
-        "call",
-        "calling",
-        "called",
-    ),
-    *(
-        "text",
-        "sms",
-        "whatsapp",
-        "signal",
-        "dial",
-        "ring",
-        "reach",
-        "reached",
-        "contact",
-        "hotline",
-        "voicemail",
-        "landline",
-    ),
-    *("number is", "my number", "his number", "her number", "their number", "telefon", "telefonnummer", "handy", "mobil"),
-    *("téléphone", "portable", "teléfono", "telefono", "móvil", "cellulare", "telefone", "celular", "telefoon", "puhelin"),
+    *("phone", "phones", "phone number", "telephone", "tel", "mobile", "cell", "cellphone", "fax", "call", "calling", "called"),
+    *("text", "sms", "whatsapp", "signal", "dial", "ring", "office", "desk", "answering", "message", "messages", "registered"),
+    *("reach", "reached", "contact", "hotline", "voicemail", "landline", "number is", "my number", "his number", "her number"),
+    *("their number", "telefon", "telefonnummer", "handy", "mobil", "téléphone", "portable", "teléfono", "telefono", "móvil"),
+    *("cellulare", "telefone", "celular", "telefoon", "puhelin"),
 )
 _GROUPED_NANP = re.compile(
     r"(?:\+?1[ .\-]?)?(?:\([2-9]\d\d\) ?|[2-9]\d\d([ .\-]))[2-9]\d\d[ .\-]\d{4}(?:(?: ?x| ?ext\.? ?)\d{1,6})?"
 )
 _NO_PHONE = re.compile(
-    r"(?:(?:19|20)\d\d[ ./\-]\d\d?[ ./\-]\d\d?|\d\d?[./\-]\d\d?[./\-](?:19|20)?\d\d)(?!\d)"  # a date
+    r"(?:(?:19|20)\d\d[ ./\-]\d\d?[ ./\-]\d\d?|\d\d?[./\-]\d\d?[./\-](?:19|20)?\d\d)(?![./\-]?\d)"  # a date
     r"|\d{3}-\d\d-\d{4}\Z"  # a social security number
     r"|\d{1,3}(?:\.\d{1,3}){3}\Z"  # an IP address
 )
@@ -142,14 +117,14 @@ def _phone(seen: Candidate, start: int, end: int, region: str | None) -> Hit | N
     international = number[0] == "+" or (number.startswith("00") and number[2:3] != "0" and len(digits) > 9)
     if not 6 <= len(digits) <= (18 if international else 13) or _NO_PHONE.match(number):
         return None
-    apart = seen.apart(start, end) or (seen.alone(start, end) and _SAID_AFTER.match(seen.whole, end, seen.last))
+    extension = _EXTENSION.match(seen.whole, end, seen.last)
+    stop = extension.end() if extension else end
+    apart = seen.apart(start, stop) or (seen.alone(start, stop) and _SAID_AFTER.match(seen.whole, stop, seen.last))
     if not apart or seen.before(start, 1) in ("+", "$", "€", "£"):
         return None
     named, other = seen.context(start, end, PHONE_WORDS), seen.numbered(start)
     if other and not named:
         return None
-    extension = _EXTENSION.match(seen.whole, end, seen.last)
-    stop = extension.end() if extension else end
     if international:
         full = number if number[0] == "+" else "+" + number[2:].lstrip(" -.")
         if known(full, None) or known(full.replace("(0)", ""), None):

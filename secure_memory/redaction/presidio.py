@@ -1,8 +1,8 @@
 """PERSON, LOCATION and ORGANIZATION, by Presidio: `pip install secure-memory[presidio]` and a spaCy model.
 
 - Only names are asked of it. What has a shape the built-in detector finds better, so none of Presidio's patterns is loaded.
-- Imported and loaded at the first call, which takes seconds; a text is then some milliseconds. Whoever calls keeps it off the
-  event loop: the pipeline runs it in a thread, with a time limit.
+- Imported and loaded at the first call, which takes seconds; a text is then some milliseconds. Whoever calls keeps it off
+  the event loop: the pipeline runs it in a thread, with a time limit.
 - The model is `SECMEM_SPACY_MODEL`, or `en_core_web_sm`. It is never downloaded: a missing one is a ConfigurationError.
 
 JSON leaves of tools are given to it as they are: a model finds little in them without a sentence around it. Called by

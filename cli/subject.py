@@ -30,8 +30,9 @@ def subject() -> None:
 @click.option(
     "--out", metavar="DIR", type=click.Path(path_type=Path), required=True, help="A new directory, or a file named .zip."
 )
+@click.option("--exact", is_flag=True, help="As it is kept, with what is said of others, instead of as reviewers see it.")
 @click.pass_obj
-def export(settings: Settings, name: str, tenant: str, out: Path) -> None:
+def export(settings: Settings, name: str, tenant: str, out: Path, exact: bool) -> None:
     """Write everything that is kept about a person, for that person: conversations, what is withheld of them, usage, tags,
     and who did what with it, when and why (GDPR Articles 15 and 20).
 
@@ -48,7 +49,7 @@ def export(settings: Settings, name: str, tenant: str, out: Path) -> None:
         def progress(written: int, total: int) -> None:
             status.update(f"exporting: {written:,} of {total:,} sessions")
 
-        report = store.subject_export(name, out, tenant=tenant, progress=progress)
+        report = store.subject_export(name, out, tenant=tenant, exact=exact, progress=progress)
     if settings.as_json:
         json_document(asdict(report))
         return
@@ -58,7 +59,7 @@ def export(settings: Settings, name: str, tenant: str, out: Path) -> None:
         bold=True,
     )
     if not report.masked:
-        say("nothing is masked in it: look whether it is about others too before you hand it over", fg="yellow")
+        say("nothing is masked in it: look for what is about others before you hand it over", fg="yellow")
 
 
 @subject.command()

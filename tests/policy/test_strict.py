@@ -142,3 +142,62 @@ def test_lines() -> None:
     """Each part is known by its line: a key by where it stands, a member of a list by where it begins."""
     found = parsed("a:\n  - x\n  -\n    b: 1\nc: {d: 2}\n", "policy.yaml")
     assert {(): 1, ("a",): 1, ("a", 0): 2, ("a", 1): 4, ("a", 1, "b"): 4, ("c",): 5, ("c", "d"): 5} == dict(found.lines)
+
+
+WHOLE: dict[str, Any] = {
+    "apiVersion": "secmem/v1",
+    "metadata": {"name": "a", "version": 1, "review_by": "2027-06-30"},
+    "extends": ["gdpr"],
+    "redaction": {
+        "detectors": ["builtin"],
+        "rules": [{"id": "mail", "entity": "STAFF", "store": "mask", "basis": {"law": "x", "mark": "choice"}}],
+        "patterns": [{"entity": "STAFF", "pattern": "EMP-[0-9]{6}", "context": ["badge"]}],
+        "allow": ["me@example.com"],
+    },
+    "retention": {
+        "timezone": "Europe/Berlin",
+        "rules": [
+            {"id": "r", "select": {"kind": ["message"], "tag": {"a": "b"}, "tenant": ["eu-*"]}, "min": "P1D", "max": "P1Y"}
+        ],
+    },
+    "access": {"roles": {"clerk": {"allow": ["session.*"], "require": ["reason"]}}, "members": {"user:a": ["clerk"]}},
+    "audit": {"durability": "full"},
+    "examples": [{"name": "x", "given": {"created": "2026-01-01", "tag": {"a": "b"}}, "expect": {"state": "kept"}}],
+}
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of everything in a value."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, each in inner for place in places(each, (*path, key)))]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@given(
+    st.sampled_from(places(WHOLE)[1:]),
+    VALUES | st.sampled_from(["", "P1D", "mask", "owner", "EMAIL", "*", "gdpr", "./x"]),
+    st.booleans(),
+)
+def test_whatever_stands_in_a_part(tmp_path: Path, place: tuple[Any, ...], value: Any, renamed: bool) -> None:
+    """A policy in which any one part is something else, or is called something else, is a policy or a PolicyError that says
+    where."""
+    whole = json.loads(json.dumps(WHOLE))
+    parent = whole
+    for part in place[:-1]:
+        parent = parent[part]
+    if renamed and isinstance(parent, dict):
+        parent[str(value)] = parent.pop(place[-1])
+    else:
+        parent[place[-1]] = value
+    path = tmp_path / "policy.yaml"
+    path.write_text(json.dumps(whole, indent=1))
+    try:
+        load(path, now=0)
+    except PolicyError as error:
+        told = error
+    else:
+        return
+    for one in (told, *told.others):
+        assert one.line
+        assert one.hint
+        assert "\n" not in str(one)

@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from secure_memory import audit
 from secure_memory.actor import Actor, as_actor
 from secure_memory.errors import ConfigurationError, SecureMemoryError
 from secure_memory.inforce import InForce, of_system, put_in_force
@@ -113,15 +112,16 @@ class Governing:
 def _tell(shared: SharedStore, who: Actor | None) -> int:
     """Bring the policy in force to every tenant's vault; returns how many they are. Where one can't be told, the others are,
     and then its error is raised: its next operation meets the same trouble, or is told."""
-    told, trouble = [one for one in audit.tenants(shared, None) if one.keys.name != SYSTEM_TENANT], None
-    for one in told:
+    tenants, trouble = shared.keyring.tenants(), None
+    names = [name for _, name, state, _ in tenants if name != SYSTEM_TENANT and state == "active"]
+    for name in names:
         try:
-            transact(one, lambda tx: None, "store.open", who)  # nobody's to forbid
+            transact(shared.tenant(name), lambda tx: None, "store.open", who)  # nobody's to forbid
         except SecureMemoryError as error:
             trouble = trouble or error
     if trouble is not None:
         raise trouble
-    return len(told)
+    return len(names)
 
 
 def _loaded(source: str | os.PathLike[str] | Policy) -> tuple[Policy, tuple[str, ...]]:

@@ -37,21 +37,34 @@ RESERVE_BYTES = 4 << 20
 """Room for the WAL and the index of 64 vaults that each get a few entries, and for a purge in small transactions."""
 _BLOCK = 4096
 _CREATING = ".creating"
-_LOST_AND_FOUND = "lost+found"  # what a volume that was just formatted holds
+LOST_AND_FOUND = "lost+found"  # what a volume that was just formatted holds
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What store.json says. `uid` is 16 bytes, `created` is in microseconds."""
+    """What store.json says. `uid` is 16 bytes, `created` is in microseconds. While an epoch turns, or where that was
+    interrupted, `wrapped_next` is the store root that takes the place of the other one."""
 
     path: Path
     uid: bytes
     created: int
     wrapped_root: bytes
+    wrapped_next: bytes | None = None
 
     def root(self, keys: KeyProvider) -> Key:
         """The store root. Raises WrongKeyError where the provider's key is another one."""
         return Key(keys.unwrap(self.wrapped_root, _root_context(self.uid)))
+
+    def roots(self, keys: KeyProvider) -> list[Key]:
+        """The store roots that there are, the newest first. Raises WrongKeyError."""
+        roots = [self.root(keys)]
+        if self.wrapped_next is not None:
+            roots.insert(0, Key(keys.unwrap(self.wrapped_next, _root_context(self.uid))))
+        return roots
+
+    def wrap(self, root: Key, keys: KeyProvider) -> bytes:
+        """A store root of this store, wrapped under the provider's newest key."""
+        return keys.wrap(root.bytes, _root_context(self.uid))
 
 
 def exists(path: Path) -> bool:
@@ -71,7 +84,7 @@ def _exists(path: Path) -> bool:
     names = set(os.listdir(path))  # one look: another process may be making the store
     if MANIFEST in names:
         return True
-    if _CREATING in names or not names - {_LOST_AND_FOUND}:
+    if _CREATING in names or not names - {LOST_AND_FOUND}:
         return False
     if KEYS in names:
         raise NotAStoreError(
@@ -101,6 +114,7 @@ def read(path: Path) -> Manifest:
             bytes.fromhex(found["store"]),
             clock.parse(found["created"]),
             base64.b64decode(found["root"], validate=True),
+            base64.b64decode(found["next"], validate=True) if "next" in found else None,
         )
     except OSError as error:
         why = (error.strerror or "unknown error").lower()
@@ -161,16 +175,36 @@ def _sweep(path: Path) -> None:
         (path / VAULTS).rmdir()
 
 
+@contextmanager
+def changing(path: Path) -> Iterator[Manifest]:
+    """The manifest, for whoever is to `rewrite` it: one at a time, in whatever process."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield read(path)
+    finally:
+        os.close(fd)
+
+
+def rewrite(manifest: Manifest) -> None:
+    """Replace the manifest, in one step and durably. Raises StorageError."""
+    try:
+        _write(manifest.path / MANIFEST, manifest)
+    except OSError as error:
+        why = (error.strerror or "unknown error").lower()
+        raise StorageError(f"could not write {MANIFEST}: {why}", hint="the one before it stands; mend that") from None
+
+
 def _write(path: Path, manifest: Manifest) -> None:
-    text = json.dumps(
-        {
-            "format": FORMAT,
-            "store": manifest.uid.hex(),
-            "created": clock.rfc3339(manifest.created),
-            "root": base64.b64encode(manifest.wrapped_root).decode(),
-        },
-        indent=2,
-    )
+    said = {
+        "format": FORMAT,
+        "store": manifest.uid.hex(),
+        "created": clock.rfc3339(manifest.created),
+        "root": base64.b64encode(manifest.wrapped_root).decode(),
+    }
+    if manifest.wrapped_next is not None:
+        said["next"] = base64.b64encode(manifest.wrapped_next).decode()
+    text = json.dumps(said, indent=2)
     new = path.with_suffix(".new")
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text + "\n")

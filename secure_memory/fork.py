@@ -18,7 +18,8 @@ from typing import Any, Protocol
 
 
 class Guarded(Protocol):
-    """Something with a lock, that has to know when it woke up in a child."""
+    """Something with a lock, that has to know when it woke up in a child. Whoever holds it and may wait for the lock of
+    another such thing meanwhile has `fork_last` in that one: a vault's operation asks the keyring."""
 
     lock: threading.Lock
 
@@ -59,8 +60,8 @@ def renew(thing: Renewed) -> None:
 
 def _before() -> None:
     _adding.acquire()
-    # Whoever holds one of these locks waits for none of the others, so that the order does not matter.
-    for thing in list(_guarded):
+    # Whoever holds one of these locks waits for none of the others, but for those that are taken last.
+    for thing in sorted(_guarded, key=lambda thing: getattr(thing, "fork_last", False)):
         thing.lock.acquire()
         _taken.append((thing, thing.lock))
     for thing, _ in _taken:

@@ -8,25 +8,23 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from secure_memory import directory, fork, inforce
+from secure_memory import directory, fork, inforce, keys_db
 from secure_memory.actor import Actor, program, resolve
 from secure_memory.directory import Manifest
-from secure_memory.errors import ConfigurationError, RollbackError, SecureMemoryError, StorageError
+from secure_memory.errors import ConfigurationError, RollbackError, SecureMemoryError
 from secure_memory.inforce import InForce, StalePolicyError, govern
 from secure_memory.keys import store_keys, tombstones
-from secure_memory.keys.database import SCHEMA, Driver
 from secure_memory.keys.key import Key
 from secure_memory.keys.keyring import Keyring
+from secure_memory.keys.local import FileKeyProvider
 from secure_memory.keys.opened import TenantKeys
 from secure_memory.keys.provider import KeyProvider
 from secure_memory.ledger.anchor import Anchor
 from secure_memory.log import get_logger
 from secure_memory.policy.model import ACTIONS
 from secure_memory.tenancy import Tenant
-from secure_memory.vault import sqlcipher
 from secure_memory.vault.anchoring import Identity
 from secure_memory.vault.commits import Operation, perform_blocking
-from secure_memory.vault.copying import copy_keys
 from secure_memory.vault.transaction import Transaction
 from secure_memory.vault.vault import Vault
 
@@ -63,10 +61,11 @@ class SharedStore:
         fork.renew(self)
         beside = self._anchor(manifest.uid)  # no vault's: the list of tombstones lies where the anchors do
         self.keyring = Keyring(
-            _keys_driver(self.path_of_keys),
+            keys_db.driver(self.path_of_keys),
             root,
             manifest.uid,
             None if beside is None else beside.path.with_name(tombstones.FILE),
+            None if path is None else self.roots,
         )
 
     def forked(self) -> None:
@@ -164,6 +163,7 @@ class SharedStore:
             keys.ledger,
             self._anchor(keys.vault),
             anchor_required=self.anchor_required,
+            ask=lambda: [key for _, key in self.keyring.vault_keys(keys.uid)],
         )
         try:
             if keys.state == "creating":
@@ -194,6 +194,14 @@ class SharedStore:
         if self.path is None or self.anchor_directory is None:
             return None
         return Anchor(self.anchor_directory, self.manifest.uid, self.path, vault)
+
+    def roots(self) -> list[Key]:
+        """The store roots that there are now, the newest first: another process may have drawn one. Raises WrongKeyError
+        where the key that wraps it is not there."""
+        if isinstance(self.provider, FileKeyProvider):
+            self.provider = FileKeyProvider(self.provider.path)  # which may hold another key by now, too
+        self.manifest = directory.read(self.path or self.manifest.path)
+        return self.manifest.roots(self.provider)
 
     # ---- the system ledger --------------------------------------------------------------------------------------
 
@@ -265,29 +273,3 @@ def check_tenant_name(name: str) -> str:
     if not isinstance(name, str) or not 1 <= len(name) <= 200 or not name.isprintable() or name[0] in " (":
         raise ValueError("a tenant's name is 1 to 200 printable characters and does not begin with a space or '('")
     return name
-
-
-def _keys_driver(path: Path | None) -> Driver:
-    """How the keyring reaches keys.db."""
-
-    def connect_for(root: bytes, salt: bytes) -> Any:
-        raw = memoryview(root + salt)  # which prints as an address
-        del root
-        # A vanished keys.db is never made anew: only a store without a manifest, one that is being made, may make it.
-        new = path is None or not (os.path.exists(path) or os.path.exists(path.parent / directory.MANIFEST))
-        connection = sqlcipher.connect(path, bytes(raw), create=new)
-        try:
-            sqlcipher.migrate(connection, (SCHEMA,))
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def begin(connection: Any) -> None:
-        if path is not None and not os.path.exists(path):  # what would be written now, nobody would ever read
-            raise StorageError("keys.db vanished while it was open", hint="restore it from its newest backup")
-        sqlcipher.begin(connection)
-
-    return Driver(
-        connect_for, begin, sqlcipher.check_pages, copy_keys, sqlcipher.translate, sqlcipher.DriverError, path is None
-    )

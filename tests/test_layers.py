@@ -30,11 +30,12 @@ CONVERSATION = CLEANING | {"cleaning"}
 REPLACEMENT = CONVERSATION | {"conversation"}
 BRANCHING = REPLACEMENT | {"replacement"}
 DIRECTORY = COMMON | {"vault", "keys"}  # the store's directory and its store.json
+KEYS_DB = DIRECTORY | {"directory"}  # how a keyring reaches keys.db
 ACCOUNTING = BRANCHING | {"branching"}
 PARTICULARS = ACCOUNTING | {"accounting"}
 PAUSING = PARTICULARS | {"particulars"}
 REVEALING = PAUSING | {"pausing"}
-SHARED = REVEALING | {"revealing", "directory", "scrubbing"}  # a store that is open in this process
+SHARED = REVEALING | {"revealing", "directory", "keys_db", "scrubbing"}  # a store that is open in this process
 REGISTRY = SHARED | {"shared"}  # which stores are
 AGENTS_SDK = REGISTRY | {"registry"}
 AUDIT = SHARED | {"shared"}
@@ -62,6 +63,7 @@ ROOMS: dict[str, set[str]] = {
     "pausing": PAUSING,
     "revealing": REVEALING,
     "directory": DIRECTORY,
+    "keys_db": KEYS_DB,
     "shared": SHARED,
     "registry": REGISTRY,
     "audit": AUDIT,

@@ -10,19 +10,16 @@ Each step may be done again: whoever died in between is finished by running the 
 
 from __future__ import annotations
 
-import hmac
 from collections import OrderedDict
 from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 from secure_memory import clock
 from secure_memory.errors import KeyNotFoundError
-from secure_memory.keys.database import Connection, KeysDatabase
-from secure_memory.keys.key import Key, context
+from secure_memory.keys.database import Connection
 from secure_memory.keys.opened import SessionKeys
-from secure_memory.keys.rows import KeyRows
-from secure_memory.keys.tombstones import Tombstone, TombstoneList
+from secure_memory.keys.roots import Roots
+from secure_memory.keys.tombstones import Tombstone
 
 
 class Erased(NamedTuple):
@@ -41,21 +38,10 @@ class Held(NamedTuple):
     wrapped: bytes
 
 
-class Erasing(KeyRows):
-    """How a keyring destroys. `tombstones` is the list beside the anchors, None for a store in memory."""
+class Erasing(Roots):
+    """How a keyring destroys."""
 
-    _root: Key
-    _database: KeysDatabase
     _sessions: OrderedDict[tuple[bytes, bytes], SessionKeys]
-    tombstones: TombstoneList | None
-
-    def tombstone_key(self) -> Key:
-        """What the list's MACs are under: it comes from the store root."""
-        return Key(hmac.digest(self._root.bytes, context("secmem/tombstones/v1", self._store), "sha256"))
-
-    def tombstones_at(self, path: Path) -> TombstoneList:
-        """The list at that path, as this store reads it."""
-        return TombstoneList(path, self.tombstone_key())
 
     def file_key(self) -> bytes:
         """The key of keys.db itself, for a search of its pages (see `vault.pages`)."""
@@ -91,8 +77,9 @@ class Erasing(KeyRows):
             now = clock.now()
             doomed = _held(db, subject, session, tenant, below)
             stones = [Tombstone(key.owner, key.purpose, key.version, now) for key in doomed]
-            if self.tombstones is not None:
-                listed = self.tombstones.append(stones)  # (1)
+            tombstones = self._tombstones()
+            if tombstones is not None:
+                listed = tombstones.append(stones)  # (1)
             for stone in stones:  # (2)
                 db.execute("INSERT INTO tombstones VALUES (?, ?, ?, ?)", stone)
                 db.execute("DELETE FROM keys WHERE owner = ? AND purpose = ? AND version = ?", stone[:3])

@@ -11,7 +11,6 @@ Called by the store and by `service`, which give it an open connection and never
 
 from __future__ import annotations
 
-import hmac
 import os
 from collections import OrderedDict
 from pathlib import Path
@@ -20,9 +19,10 @@ from secure_memory import clock
 from secure_memory.errors import KeyDestroyedError, KeyNotFoundError
 from secure_memory.keys.copying import Copying
 from secure_memory.keys.database import Connection, Driver, KeysDatabase
-from secure_memory.keys.erasing import Erasing
-from secure_memory.keys.key import Key, context
+from secure_memory.keys.key import Key
 from secure_memory.keys.opened import SessionKeys, TenantKeys
+from secure_memory.keys.roots import Ask, file_key
+from secure_memory.keys.rotating import Rotating
 from secure_memory.keys.store_keys import StoreKeys
 
 CACHED_SESSIONS = 4096
@@ -30,18 +30,17 @@ CACHED_SESSIONS = 4096
 UID_BYTES = 16
 
 
-class Keyring(Erasing, StoreKeys, Copying):
+class Keyring(Rotating, StoreKeys, Copying):
     """The keys of one store. Safe to call from any thread; blocks for a commit where it creates or destroys."""
 
-    def __init__(self, driver: Driver, root: Key, store: bytes, tombstones: Path | None = None) -> None:
-        """`tombstones` is the path of the list beside the anchors; a store in memory has none."""
-        super().__init__(store)
-        self._root = root
-        self.tombstones = None if tombstones is None else self.tombstones_at(tombstones)
+    def __init__(
+        self, driver: Driver, root: Key, store: bytes, tombstones: Path | None = None, ask: Ask | None = None
+    ) -> None:
+        """`tombstones` is the path of the list beside the anchors; a store in memory has none. `ask` gives the store roots
+        that there are, when keys.db is no longer under this one."""
+        super().__init__(store, root, tombstones, ask)
         self._sessions: OrderedDict[tuple[bytes, bytes], SessionKeys] = OrderedDict()
-        # The database's own key comes from the root; the salt need only differ between databases.
-        key = Key(hmac.digest(root.bytes, context("secmem/keys.db/v1", store), "sha256"))
-        self._database = KeysDatabase(driver, key, store)
+        self._database = KeysDatabase(driver, file_key(root, store), store, self._other_keys)
 
     # ---- tenants ------------------------------------------------------------------------------------------------
 
@@ -89,7 +88,7 @@ class Keyring(Erasing, StoreKeys, Copying):
         uid, _, vault, state, created = row
         if state == "erased":
             raise KeyDestroyedError(f"tenant {name!r} was erased", hint="its keys are destroyed; use another name")
-        root = self._open(db, self._root, uid, "tenant", tenant=uid)
+        root = self._tenant_root(db, uid)
         return TenantKeys(
             uid,
             name,
@@ -131,6 +130,11 @@ class Keyring(Erasing, StoreKeys, Copying):
         with self._database.transaction(write=False) as db:
             row = self._named(db, tenant.uid, "subject", name)
         return None if row is None else row[0]
+
+    def subject_key(self, tenant: TenantKeys, uid: bytes) -> Key:
+        """The key of the subject with this uid. Raises KeyDestroyedError, KeyNotFoundError, TamperedError."""
+        with self._database.transaction(write=False) as db:
+            return self._open(db, tenant.root, uid, "subject", tenant=tenant.uid, subject=uid)
 
     def create_session(self, tenant: TenantKeys, name: bytes, subject: bytes) -> tuple[SessionKeys, bool]:
         """The session's keys, and whether they were made now, for the subject whose name has the HMAC `subject`."""
@@ -244,4 +248,5 @@ class Keyring(Erasing, StoreKeys, Copying):
             found.key.zero()
             found.subject_key.zero()
         self._sessions.clear()
-        self._root.zero()
+        for root in self._roots:
+            root.zero()

@@ -7,9 +7,9 @@ turn takes them along.
 from __future__ import annotations
 
 from secure_memory.errors import KeyNotFoundError
-from secure_memory.keys.database import Connection, KeysDatabase
+from secure_memory.keys.database import Connection
 from secure_memory.keys.key import Key
-from secure_memory.keys.rows import KeyRows
+from secure_memory.keys.roots import Roots
 
 SYSTEM_TENANT = "(system)"
 """The system vault's place in the keyring: no tenant's name may begin like it."""
@@ -18,11 +18,8 @@ PURPOSES = ("signing", "archive", "plan", "backup")
 `backup`: MACs of what backups hold."""
 
 
-class StoreKeys(KeyRows):
+class StoreKeys(Roots):
     """How a keyring keeps the store's own keys."""
-
-    _root: Key
-    _database: KeysDatabase
 
     def store_key(self, purpose: str) -> Key:
         """The store's key for that purpose, made where there is none. Raises ValueError for a purpose that no store has."""
@@ -53,4 +50,4 @@ class StoreKeys(KeyRows):
         row = db.execute("SELECT uid FROM tenants WHERE name = ?", (SYSTEM_TENANT,)).fetchone()
         if row is None:
             raise KeyNotFoundError("the keyring does not know the system vault", hint="restore keys.db from its backup")
-        return row[0], self._open(db, self._root, row[0], "tenant", tenant=row[0])
+        return row[0], self._tenant_root(db, row[0])

@@ -25,6 +25,7 @@ from secure_memory.log import get_logger
 from secure_memory.vault import copying, open_ones, sqlcipher
 from secure_memory.vault.anchoring import Anchored, Identity
 from secure_memory.vault.control import UNKNOWN, Control
+from secure_memory.vault.file_key import Ask, FileKey
 
 _forked_amid_scans: set[Path] = set()
 """Vaults that this process must not open: it inherited a connection to them, whose locks SQLite takes for its own."""
@@ -36,8 +37,16 @@ class Database(Anchored):
     """One tenant's database file, as this process has it. Everything but `snapshot` and `close` wants `lock` held."""
 
     def __init__(
-        self, identity: Identity, key: Key, ledger_key: Key, anchor: Anchor | None, *, anchor_required: bool = False
+        self,
+        identity: Identity,
+        key: Key,
+        ledger_key: Key,
+        anchor: Anchor | None,
+        *,
+        anchor_required: bool = False,
+        ask: Ask | None = None,
     ) -> None:
+        """`ask` gives the keys that the file may be under, where another process has given it another one."""
         super().__init__(identity, anchor, anchor_required=anchor_required)
         self.ledger = Ledger(ledger_key.bytes, identity.tenant)
         self.ledger_key = ledger_key
@@ -45,7 +54,7 @@ class Database(Anchored):
         self.connection: Any = None
         self.synchronous = "FULL"
         self.lock = threading.Lock()
-        self._key = key
+        self._key = FileKey(key, identity.vault, ask)
         self._scans = 0
         self._file: tuple[int, int] | None = None
         fork.guard(self)
@@ -70,7 +79,7 @@ class Database(Anchored):
         known = self.tail
         # First the anchor, then the ledger: the other way round, another process's commit would look like a rollback.
         state = self.read_anchor()
-        connection = sqlcipher.connect(path, self._key.bytes + self.identity.vault)
+        connection = self._key.connect(path)
         try:
             sqlcipher.migrate(connection)
             self.synchronous = "FULL"
@@ -151,7 +160,7 @@ class Database(Anchored):
         with self.lock:
             if self.connection is not None:
                 return
-            connection = sqlcipher.connect(self.identity.path, self._key.bytes + self.identity.vault, create=True)
+            connection = self._key.connect(self.identity.path, create=True)
             try:
                 sqlcipher.migrate(connection)
                 sqlcipher.begin(connection)
@@ -185,6 +194,12 @@ class Database(Anchored):
         finally:
             self.lock.release()
 
+    def reopen(self) -> None:
+        """Close the connection, whose pages no longer open: the file may be under another key by now. Called with the lock
+        held; the next operation opens the file, and raises what is wrong with it if that was not all."""
+        if self.identity.path is not None:
+            self._shut()
+
     def _shut(self) -> None:
         if self.connection is not None:
             self.connection.close()
@@ -208,7 +223,7 @@ class Database(Anchored):
         """
         with self._beside() as connection:
             tail = self.ledger.catch_up(connection.execute, self.tail)
-            target = sqlcipher.connect(path, self._key.bytes + self.identity.vault, create=True)
+            target = self._key.connect(path, create=True)
             copying.copy(connection, target, progress)
         return Head(tail.size, tail.root)
 
@@ -220,7 +235,7 @@ class Database(Anchored):
             if self.identity.path is None:
                 yield connection
                 return
-            beside = sqlcipher.connect(self.identity.path, self._key.bytes + self.identity.vault)
+            beside = self._key.connect(self.identity.path)
             self._scans += 1
         try:
             beside.execute("PRAGMA query_only = ON")
@@ -246,7 +261,7 @@ class Database(Anchored):
     @property
     def key(self) -> Key:
         """The key of the file itself."""
-        return self._key
+        return self._key.key
 
     def set_synchronous(self, mode: str) -> None:
         if mode != self.synchronous:

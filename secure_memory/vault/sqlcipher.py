@@ -62,9 +62,8 @@ def connect(path: Path | None, raw: bytes | bytearray, *, create: bool = False) 
     the key does not open it, CipherUnavailableError where the driver is not SQLCipher.
     """
     length = len(raw)
-    # SQLite's text of the key, made without an intermediate str, and zeroed below. From here on no frame that raises has
-    # the key in a variable: error reporters print them.
-    secret = bytearray(b"x'") + bytearray(_hex(raw)) + bytearray(b"'")
+    # Zeroed below. From here on no frame that raises has the key in a variable: error reporters print them.
+    secret = secret_of(raw)
     del raw
     if length != _RAW:
         secret[:] = bytes(len(secret))
@@ -100,6 +99,11 @@ def connect(path: Path | None, raw: bytes | bytearray, *, create: bool = False) 
     finally:
         secret[:] = bytes(len(secret))
     return connection
+
+
+def secret_of(raw: bytes | bytearray) -> bytearray:
+    """SQLite's text of a key and salt, made without an intermediate str: to be zeroed by whoever asked."""
+    return bytearray(b"x'") + bytearray(_hex(raw)) + bytearray(b"'")
 
 
 def _hex(raw: bytes | bytearray) -> bytes:
@@ -232,11 +236,12 @@ def wait_for(attempt: Any, timeout: float = BUSY_TIMEOUT) -> Any:
 
 
 def try_begin(connection: Connection) -> bool:
-    """BEGIN IMMEDIATE without waiting: False where another process is writing. Raises StorageError."""
+    """BEGIN IMMEDIATE without waiting: False where another process is writing, or the file has to be opened anew. Raises
+    StorageError."""
     try:
         connection.execute("BEGIN IMMEDIATE")
     except DriverError as error:
-        if is_busy(error):
+        if is_busy(error) or is_unreadable(error):
             return False
         raise translate(error, "could not begin") from None
     return True
@@ -254,6 +259,11 @@ def rollback(connection: Connection) -> None:
 def is_busy(error: Exception) -> bool:
     """Whether another connection's lock is the only trouble (SQLITE_BUSY or SQLITE_LOCKED, extended codes too)."""
     return _code(error) in (5, 6)
+
+
+def is_unreadable(error: Exception) -> bool:
+    """Whether a page does not open (SQLITE_NOTADB, SQLITE_CORRUPT): it was changed, or is under another key by now."""
+    return _code(error) in (11, 26)
 
 
 def is_taken(error: Exception) -> bool:

@@ -25,6 +25,7 @@ from secure_memory.vault import sqlcipher
 from secure_memory.vault.anchoring import Identity
 from secure_memory.vault.commits import MAX_BATCH, NotNow, Operation, deliver, workers
 from secure_memory.vault.database import Database
+from secure_memory.vault.file_key import Ask
 from secure_memory.vault.transaction import Transaction
 
 CHECKPOINT_AFTER = 500
@@ -39,10 +40,17 @@ class Vault:
     """One tenant's database, as this process has it. Runs operations; see `commits`."""
 
     def __init__(
-        self, identity: Identity, key: Key, ledger_key: Key, anchor: Anchor | None, *, anchor_required: bool = False
+        self,
+        identity: Identity,
+        key: Key,
+        ledger_key: Key,
+        anchor: Anchor | None,
+        *,
+        anchor_required: bool = False,
+        ask: Ask | None = None,
     ) -> None:
         self.identity = identity
-        self.database = Database(identity, key, ledger_key, anchor, anchor_required=anchor_required)
+        self.database = Database(identity, key, ledger_key, anchor, anchor_required=anchor_required, ask=ask)
         self.ledger = self.database.ledger
         self.lock = threading.Lock()
         self._queue: deque[Operation[Any, Any]] = deque()
@@ -129,14 +137,7 @@ class Vault:
         database = self.database
         with database.lock:
             try:
-                connection = database.open()
-                if not database.anchor_allows():
-                    raise StorageError(
-                        f"{database.where()}: the anchor can't be written, and it is required",
-                        hint="`secmem doctor` says where it is and what is wrong with it",
-                    )
-                database.set_synchronous("FULL" if any(operation.durable for operation in batch) else "NORMAL")
-                sqlcipher.begin(connection)
+                connection = self._begun("FULL" if any(operation.durable for operation in batch) else "NORMAL")
                 try:
                     self._commit(batch)
                 finally:
@@ -145,6 +146,27 @@ class Vault:
                 _fail(batch, sqlcipher.translate(error, database.where()))
             except Exception as error:
                 _fail(batch, error)
+
+    def _begun(self, synchronous: str) -> Any:
+        """The connection, with a transaction begun on it. Where the file does not open any more, it is opened anew once:
+        another process may have given it another key."""
+        database = self.database
+        for last in (False, True):
+            connection = database.open()
+            if not database.anchor_allows():
+                raise StorageError(
+                    f"{database.where()}: the anchor can't be written, and it is required",
+                    hint="`secmem doctor` says where it is and what is wrong with it",
+                )
+            try:
+                database.set_synchronous(synchronous)
+                sqlcipher.begin(connection)
+                break
+            except sqlcipher.DriverError as error:
+                if last or not sqlcipher.is_unreadable(error):
+                    raise
+                database.reopen()
+        return connection
 
     def _commit(self, batch: list[Operation[Any, Any]], *, small: bool = False) -> None:
         """The inside of a transaction, up to COMMIT and what follows it: each operation under its own savepoint, unless it

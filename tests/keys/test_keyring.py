@@ -7,7 +7,7 @@ import hmac
 import pickle
 import resource
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import Popen
@@ -29,7 +29,7 @@ from secure_memory.keys.database import SCHEMA, Driver
 from secure_memory.keys.key import Key, context
 from secure_memory.keys.keyring import Keyring
 from secure_memory.keys.opened import SessionKeys, TenantKeys
-from secure_memory.vault import sqlcipher
+from secure_memory.vault import file_key, sqlcipher
 from secure_memory.vault.copying import copy_keys
 
 STORE, ROOT = bytes(range(16)), bytes(range(32))
@@ -42,11 +42,15 @@ def driver(path: Path) -> Driver:
         sqlcipher.migrate(connection, (SCHEMA,))
         return connection
 
+    def rekey(old: Sequence[Key], new: Key, salt: bytes) -> None:
+        file_key.rekey(path, salt, old, new)
+
     return Driver(
         connect,
         sqlcipher.begin,
         sqlcipher.check_pages,
         copy_keys,
+        rekey,
         sqlcipher.translate,
         sqlcipher.DriverError,
         in_memory=False,

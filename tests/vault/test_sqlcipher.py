@@ -305,7 +305,7 @@ def test_a_new_vault_is_migrated_from_nothing(tmp_path: Path) -> None:
         migrate(made)
         migrate(made)
         tables = made.execute("SELECT name, strict FROM pragma_table_list WHERE schema = 'main'").fetchall()
-        names = {"control", "sessions", "branches", "items", "usage", "ledger", "holds", "tokens"}
+        names = {"control", "sessions", "branches", "items", "usage", "ledger", "holds", "tokens", "erasures"}
         assert names == {name for name, strict in tables if strict}
         assert [(len(sqlcipher.MIGRATIONS),)] == made.execute("PRAGMA user_version").fetchall()
 

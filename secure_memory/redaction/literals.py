@@ -39,88 +39,68 @@ class Literal(NamedTuple):
     number: bool
 
 
-class _Frame:
-    """An object or array that is open: its keys and path, and the key or index that comes next."""
-
-    __slots__ = ("here", "keys", "named", "path")
-
-    def __init__(self, keys: tuple[str, ...], path: Path, named: bool) -> None:
-        self.keys, self.path, self.named = keys, path, named
-        self.here: str | int = -1
-
-    def inside(self) -> tuple[tuple[str, ...], Path]:
-        """Keys and path of the value that comes next."""
-        if isinstance(self.here, str):
-            return (*self.keys, self.here)[-KEYS:], (self.path, self.here)
-        return self.keys, (self.path, self.here)
-
-
 def literals(raw: str, keys: tuple[str, ...] = (), path: Path = None) -> list[Literal] | None:
     """The strings (but keys) and numbers of a JSON text, in order, below the keys and the path given; None if it is none."""
     found: list[Literal] = []
-    frames: list[_Frame] = []
     at, state = 0, "value"  # what may come: value, item (or the end of an array), name, first (name or end), colon, next
-    while not (state == "next" and not frames and _END.match(raw, at)):
-        if state == "next" and not frames:
-            state = "value"  # another text after this one
+    # The container that is open: its mark, keys, path, and the index of the next value; and those around it.
+    mark, index, around = "", 0, list[tuple[str, tuple[str, ...], Path, int]]()
+    below, place = keys, path  # of the value that comes next
+    while True:
         token = _NEXT.match(raw, at)
         if token is None:
-            return None
-        mark, at = token[1], token.end()
-        if mark == '"':
-            begin = at - 1
-            try:
-                text, at = scanstring(raw, at, False)
-            except json.JSONDecodeError:
-                return None
-            if state in ("name", "first"):
-                frames[-1].here, state = text, "colon"
+            return found if state == "next" and not around and _END.match(raw, at) else None
+        at = token.end()
+        sign = token[1]
+        if sign is None or sign in '"[{':
+            if state == "name" or state == "first":
+                if sign != '"' or (string := _string(raw, at)) is None:
+                    return None
+                name, at = string
+                below, place, state = (*keys, name)[-KEYS:], (path, name), "colon"
                 continue
-            number = False
-        else:
-            begin, text, number = token.start(2), token[2], True
-        if mark == '"' or mark is None:
-            if state not in ("value", "item"):
+            if state == "next" and not around:
+                below, place = keys, path  # another text after this one
+            elif state != "value" and state != "item":
                 return None
-            inner = _place(frames, keys, path)
-            if text is not None:  # true, false and null are no text
-                found.append(Literal(begin, at, text, *inner, number))
+            if mark == "[":
+                place, index = (path, index), index + 1
+            if sign == '"':
+                begin = at - 1
+                if (string := _string(raw, at)) is None:
+                    return None
+                text, at = string
+                found.append(Literal(begin, at, text, below, place, False))
+            elif sign is not None:
+                around.append((mark, keys, path, index))
+                mark, keys, path, index = sign, below, place, 0
+                state = "first" if sign == "{" else "item"
+                continue
+            elif (number := token[2]) is not None:  # true, false and null are no text
+                found.append(Literal(token.start(2), at, number, below, place, True))
             state = "next"
-        else:
-            turned = _turn(mark, state, frames, keys, path)
-            if turned is None:
+        elif sign == ",":
+            if state != "next" or not around:
                 return None
-            state = turned
-    return found
-
-
-def _place(frames: list[_Frame], keys: tuple[str, ...], path: Path) -> tuple[tuple[str, ...], Path]:
-    if not frames:
-        return keys, path
-    frame = frames[-1]
-    if isinstance(frame.here, int):
-        frame.here += 1
-    return frame.inside()
-
-
-def _turn(mark: str, state: str, frames: list[_Frame], keys: tuple[str, ...], path: Path) -> str | None:
-    """The state after one of `{}[]:,`, frames opened and closed; None where it may not stand."""
-    if mark in "{[":
-        if state not in ("value", "item"):
+            state = "name" if mark == "{" else "value"
+        elif sign == ":":
+            if state != "colon":
+                return None
+            state = "value"
+        elif (state == "next" or state == ("first" if sign == "}" else "item")) and mark == ("{" if sign == "}" else "["):
+            mark, keys, path, index = around.pop()
+            below, state = keys, "next"
+        else:
             return None
-        frames.append(_Frame(*_place(frames, keys, path), named=mark == "{"))
-        return "first" if mark == "{" else "item"
-    if mark == ":":
-        return "value" if state == "colon" else None
-    if mark == ",":
-        if state != "next" or not frames:
-            return None
-        return "name" if frames[-1].named else "value"
-    allowed = ("next", "first") if mark == "}" else ("next", "item")
-    if state not in allowed or not frames or frames[-1].named != (mark == "}"):
+
+
+def _string(raw: str, at: int) -> tuple[str, int] | None:
+    """What the string says whose opening quote was just read, and where it ends."""
+    try:
+        string: tuple[str, int] = scanstring(raw, at, False)
+    except json.JSONDecodeError:
         return None
-    frames.pop()
-    return "next"
+    return string
 
 
 def splice(raw: str, found: list[Literal], changes: Mapping[int, str]) -> str:

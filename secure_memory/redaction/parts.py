@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 from secure_memory.redaction.detect import Finding
@@ -31,11 +32,11 @@ class Text:
 
 
 class Part(NamedTuple):
-    """A text to look at, made of one text (by index) or of several that follow one another."""
+    """A text to look at, made of one text (by index) or of several that follow one another, each with where it starts."""
 
     text: str
-    indexes: tuple[int, ...]
-    lengths: tuple[int, ...]
+    indexes: Sequence[int]
+    starts: Sequence[int]
     segment: Segment
 
 
@@ -50,16 +51,18 @@ class Spot(NamedTuple):
 def parts(texts: Sequence[Text]) -> list[Part]:
     """What is to be looked at of texts that changed, and is looked at now: each alone, then those that follow on."""
     found = []
-    chains: dict[int, tuple[int, ...]] = {}
+    chains: dict[int, list[int]] = {}
     for index, text in enumerate(texts):
         if text.changed and text.text:
             found.append(Part(text.text, (index,), (), text.leaf.segment))
         if text.after != NONE:
-            chains[index] = (*chains.pop(text.after, (text.after,)), index)
+            chains[index] = chains.pop(text.after, [text.after])
+            chains[index].append(index)
     for chain in chains.values():
         if any(texts[index].changed for index in chain):
             whole = [texts[index].text for index in chain]
-            found.append(Part("".join(whole), chain, tuple(map(len, whole)), texts[chain[0]].leaf.segment))
+            starts = list(accumulate(map(len, whole), initial=0))
+            found.append(Part("".join(whole), chain, starts, texts[chain[0]].leaf.segment))
     for text in texts:
         text.changed = False
     return found
@@ -84,12 +87,14 @@ def spots(found: Sequence[tuple[Part, list[Finding]]]) -> list[Spot]:
 
 
 def _pieces(part: Part, finding: Finding) -> list[tuple[int, int, int]]:
-    pieces, at = [], 0
-    for index, length in zip(part.indexes, part.lengths, strict=True):
-        start, end = max(finding.start - at, 0), min(finding.end - at, length)
+    pieces = []
+    number = bisect_right(part.starts, finding.start) - 1
+    while number < len(part.indexes) and part.starts[number] < finding.end:
+        first, last = part.starts[number], part.starts[number + 1]
+        start, end = max(finding.start, first) - first, min(finding.end, last) - first
         if start < end:
-            pieces.append((index, start, end))
-        at += length
+            pieces.append((part.indexes[number], start, end))
+        number += 1
     return pieces
 
 

@@ -128,10 +128,10 @@ class Redactor:
         looked_at = parts(texts)
         for number, part in enumerate(looked_at):
             spans = self._standing(part.text)
-            _, keys, tool = part.segment
+            text, keys, tool = part.segment
             for view in views(filled(part.text, spans) if spans else part.text):
                 looks.append((number, view))
-                segments.append(Segment(view.text, keys, tool))
+                segments.append(part.segment if view.text is text else Segment(view.text, keys, tool))
         found: dict[int, list[Finding]] = {}
         for answers in [detect(segments) for detect in self._detect[surface]] if segments else ():
             for (number, view), findings in zip(looks, answers, strict=True):

@@ -29,6 +29,7 @@ from secure_memory import (
     IntegrityError,
     RetentionError,
     RollbackError,
+    SafetyLimitError,
     SecureMemoryError,
     StoreBusyError,
 )
@@ -40,6 +41,7 @@ EXIT_CODES: dict[type, int] = {
     SecureMemoryError: 1,
     IntegrityError: 3,
     RollbackError: 4,
+    SafetyLimitError: 5,
     AccessDeniedError: 6,
     StoreBusyError: 7,
     RetentionError: 8,

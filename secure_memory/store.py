@@ -21,14 +21,17 @@ from secure_memory.billing import Billing
 from secure_memory.catalogue import Catalogue
 from secure_memory.errors import ConfigurationError
 from secure_memory.lifecycle import reserve
+from secure_memory.lifecycle.archives import Archives
 from secure_memory.lifecycle.backup import Backups
 from secure_memory.lifecycle.erasing import Erasures
 from secure_memory.lifecycle.governing import Governing
 from secure_memory.lifecycle.holding import Holding
+from secure_memory.lifecycle.purge import Purges
 from secure_memory.lifecycle.restore import Restores
 from secure_memory.lifecycle.subject_export import Subjects
 from secure_memory.lifecycle.transfer import Transfers
 from secure_memory.registry import Handle, KeySource, create_store, memory_store, open_store
+from secure_memory.scrubbing import structlog_processor
 from secure_memory.service import nobody_asks
 from secure_memory.shared import SYSTEM_TENANT, SharedStore, record, transact
 from secure_memory.verification import AnchorReport, TenantReport
@@ -49,7 +52,9 @@ class TenantInfo:
     created: int
 
 
-class SecureStore(Catalogue, Billing, Transfers, Holding, Governing, Backups, Restores, Subjects, Erasures):
+class SecureStore(
+    Catalogue, Billing, Transfers, Holding, Governing, Backups, Restores, Subjects, Erasures, Purges, Archives
+):
     """An open store: ``with SecureStore.open("support.secmem") as store: session = store.session("user_123")``.
 
     A handle: opened twice in one process, the store is open once, and closing one handle leaves the others alone.
@@ -173,6 +178,11 @@ class SecureStore(Catalogue, Billing, Transfers, Holding, Governing, Backups, Re
             session_settings=session_settings,
             cache=cache,
         )
+
+    def log_processor(self) -> Callable[..., Any]:
+        """A processor for structlog's chain that takes out of log events what this store's policy treats: see `scrubbing`."""
+        shared = self._open()
+        return structlog_processor(lambda: shared.policy)
 
     # ---- tenants ------------------------------------------------------------------------------------------------
 

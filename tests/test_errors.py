@@ -31,6 +31,8 @@ Exception
       BlockedContentError
     RetentionError
       LegalHoldError
+      StalePlanError
+      SafetyLimitError
     StorageError
       StoreBusyError
       DiskFullError

@@ -30,7 +30,7 @@ UNKNOWN = 2**63 - 1
 class Facts:
     """What is to be known of one item. Times are in microseconds; `last_activity` is the session's newest append. `holds`
     are the matters that hold it, `erasure` is when its subject asked to be erased, `redacted` that a retention rule has
-    redacted it."""
+    redacted it, `discarded` that the agent deleted it and it is only withheld."""
 
     kind: str
     tenant: str
@@ -44,6 +44,7 @@ class Facts:
     holds: tuple[str, ...] = ()
     erasure: int | None = None
     redacted: bool = False
+    discarded: bool = False
 
 
 class Reading(NamedTuple):
@@ -75,7 +76,12 @@ def matches(rule: RetentionRule, facts: Facts) -> bool:
 def of_session(rule: RetentionRule, tenant: str, tags: Mapping[str, str]) -> bool:
     """Whether the rule can be about items of a session with those tags: what it selects by tenant and tag is so."""
     tagged = all(name in tags and fnmatchcase(tags[name], glob) for name, glob in rule.select.tag.items())
-    return tagged and _globs(rule.select.tenant, tenant)
+    return tagged and of_tenant(rule, tenant)
+
+
+def of_tenant(rule: RetentionRule, tenant: str) -> bool:
+    """Whether the rule can be about anything of that tenant's."""
+    return _globs(rule.select.tenant, tenant)
 
 
 def _globs(globs: Sequence[str], text: str) -> bool:
@@ -124,7 +130,7 @@ def floored_kinds(retention: Retention, tenant: str) -> frozenset[str]:
     """The kinds of items that a floor of that tenant can be about, whatever their tags are."""
     kinds: set[str] = set()
     for rule in retention.rules:
-        if rule.min is not None and _globs(rule.select.tenant, tenant):
+        if rule.min is not None and of_tenant(rule, tenant):
             kinds.update(rule.select.kind or KINDS)
     return frozenset(kinds) & KINDS
 

@@ -9,6 +9,7 @@
   either, and keeping more is what a floor is for. An erasure deletes, and never archives.
 - An erasure request is due when it was made, and drops every floor that is not law. A law of another jurisdiction than the
   policy's defers no erasure by itself, and is not broken either: `conflict`, which a person decides.
+- What the agent deleted, and is only withheld, is due, and waits for holds and floors.
 - Where the session has not ended that a rule begins with, a ceiling is open, and a floor is unmet.
 
 `lifecycle` finds what is due by SQL; a property test holds the two together. `explain` tells what this says of one item.
@@ -93,12 +94,14 @@ Floor = tuple[RetentionRule, int]
 
 class _Weighed(NamedTuple):
     """The rules that match, weighed: `floors` keep; `foreign` are those that only a person can weigh against the erasure
-    that was `asked` for. `due`, `keep_until` and `disputed` are the earliest ceiling and the latest of either (0: none)."""
+    that was `asked` for; `discarded` is what the agent deleted. `due`, `keep_until` and `disputed` are the earliest ceiling
+    and the latest of either (0: none)."""
 
     found: list[Reading]
     floors: list[Floor]
     foreign: list[Floor]
     asked: bool
+    discarded: bool
     due: int
     keep_until: int
     disputed: int
@@ -109,11 +112,13 @@ def _weigh(found: list[Reading], facts: Facts, now: int, home: str | None) -> _W
     ceilings = [one.due for one in found if one.due is not None]
     if facts.erasure is not None and asked:
         ceilings.append(facts.erasure)
+    if facts.discarded:
+        ceilings.append(facts.created)
     floors = [(one.rule, one.keep) for one in found if one.keep is not None and not (asked and not _is_law(one.rule))]
     foreign = [floor for floor in floors if asked and _is_foreign(floor[0], home)]
     ours = [floor for floor in floors if floor not in foreign]
     latest, disputed = (max((keep for _, keep in some), default=0) for some in (ours, foreign))
-    return _Weighed(found, ours, foreign, asked, min(ceilings, default=UNKNOWN), latest, disputed)
+    return _Weighed(found, ours, foreign, asked, facts.discarded, min(ceilings, default=UNKNOWN), latest, disputed)
 
 
 def _is_law(rule: RetentionRule) -> bool:
@@ -127,7 +132,7 @@ def _is_foreign(rule: RetentionRule, home: str | None) -> bool:
 def _state(weighed: _Weighed, facts: Facts, now: int) -> State:
     if facts.holds:
         return "held"
-    if not weighed.found and not weighed.asked:
+    if not weighed.found and not weighed.asked and not weighed.discarded:
         return "unmatched"
     if weighed.due > now:
         waits = weighed.due == UNKNOWN and any(one.due == UNKNOWN for one in weighed.found)
@@ -142,6 +147,8 @@ def _action(weighed: _Weighed, when: int) -> Action:
     if weighed.asked:
         return "delete"
     actions = [one.rule.action for one in weighed.found if one.due is not None and one.due <= when]
+    if weighed.discarded:
+        actions.append("delete")
     strongest = max(actions, key=STRENGTH.index)
     if strongest == "delete" and any(one.rule.action == "archive" for one in weighed.found):
         return "archive"
@@ -183,5 +190,5 @@ def _why(state: State, action: Action | None, rules: Sequence[Cited], matters: S
     if state == "conflict":
         return f"erasure was asked for, and {by}, a law of another jurisdiction, keeps it until {then}: a person decides"
     if state == "due":
-        return f"{action} is due by {by}" if by else "its subject asked to be erased"
+        return f"{action} is due by {by}" if by else "its subject asked to be erased, or the agent deleted it"
     return f"kept until {then}, then {action} by {by}" if action else f"{by} keeps it, and no rule ends that"

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future as ThreadFuture
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -107,6 +107,15 @@ def perform_blocking(target: Target, operation: Operation[T, R]) -> R:
     target.submit(operation)
     operation._future.result()
     return operation.result()
+
+
+def perform_all(target: Target, operations: Sequence[Operation[Any, Any]]) -> None:
+    """Run operations, as many in one commit as there is room for, and wait in this thread until each has its outcome."""
+    for operation in operations:
+        operation._future = ThreadFuture()
+        target.submit(operation)
+    for operation in operations:
+        operation._future.result()
 
 
 def deliver(operations: list[Operation[Any, Any]]) -> None:

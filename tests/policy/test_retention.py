@@ -379,7 +379,7 @@ MUTANTS = [
     ("matching", "tagged = all(", "tagged = any("),
     ("matching", "and (not select.role or facts.role in select.role)", ""),
     ("matching", "and _globs(select.tool, facts.tool)", ""),
-    ("matching", "return tagged and _globs(rule.select.tenant, tenant)", "return tagged"),
+    ("matching", "return tagged and of_tenant(rule, tenant)", "return tagged"),
     ("matching", 'if rule.action == "redact" and facts.redacted:', "if facts.redacted:"),
     ("matching", 'if rule.action == "redact" and facts.redacted:', "if False:"),
 ]

@@ -1,0 +1,200 @@
+"""One vault's purge: asked, planned, applied.
+
+- `begin` asks, in a transaction, for what is active: whether the actor may, the holds, the erasures that wait, the clock.
+- `plan` surveys each session in a snapshot, beside the agents.
+- `apply` gives each session a transaction of its own, many of them in one commit; what is archived is in a file before.
+
+A session that is not as it was planned is passed over: it may be that a hold came, that it was purged by the run that died,
+or that its agent took something away. The next plan has it again. Called by `lifecycle.purge`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from secure_memory import clock
+from secure_memory.actor import Actor, resolve
+from secure_memory.errors import StalePlanError
+from secure_memory.inforce import InForce, StalePolicyError, govern
+from secure_memory.ledger.ledger import stored_nodes
+from secure_memory.ledger.merkle import root_at
+from secure_memory.lifecycle import archiving
+from secure_memory.lifecycle.disposing import Disposed, dispose
+from secure_memory.lifecycle.purge_plan import PurgeDone, Tally, TenantPlan
+from secure_memory.lifecycle.safety import Limit, only_one
+from secure_memory.lifecycle.surveying import Known, Survey, Unit
+from secure_memory.shared import SharedStore, asking, transact
+from secure_memory.tenancy import Tenant
+from secure_memory.vault import erasures, holds, sessions, wal
+from secure_memory.vault.commits import Operation, perform_all
+from secure_memory.vault.holds import Hold
+from secure_memory.vault.transaction import Transaction
+
+SESSIONS_AT_ONCE = 32
+"""Sessions of one commit: it holds up the agents for as long as they take."""
+ITEMS_AT_ONCE = 4000
+"""Items, likewise; a session is never split."""
+_ACTION = "retention.purge"
+
+
+class _Asked(NamedTuple):
+    """What was active when the purge began."""
+
+    held: list[Hold]
+    erasures: dict[str, int]
+
+
+class VaultPurge:
+    """One purge of one vault, as of `now`."""
+
+    def __init__(self, shared: SharedStore, tenant: Tenant, actor: Actor | None, now: int) -> None:
+        self._shared = shared
+        self._tenant = tenant
+        self._actor = actor
+        self._now = now
+        self._policy: InForce = shared.policy
+        self._asked = _Asked([], {})
+
+    @property
+    def _where(self) -> str:
+        return f"tenant {self._tenant.keys.name!r}"
+
+    def begin(self, limit: Limit, continuing: TenantPlan | None = None) -> None:
+        """Ask for what is active. `continuing` is a plan whose ledger this one has to be.
+
+        Raises SafetyLimitError, StalePlanError, AccessDeniedError, IntegrityError.
+        """
+        keys = self._tenant.keys
+
+        def work(tx: Transaction) -> _Asked:
+            newest = next(self._tenant.vault.ledger.entries(tx.execute, tx.tail.size - 1))
+            limit.check_clock(self._where, clock.now(), newest.time)
+            if continuing is not None:
+                size = continuing.size
+                if tx.tail.size < size or root_at(size, stored_nodes(tx.execute)).hex() != continuing.root:
+                    raise StalePlanError(f"{self._where}: the store went back since the plan was made", hint="plan again")
+            held = holds.active(tx.execute, tx.control, keys.ledger, keys.uid)
+            return _Asked(held, erasures.asked_for(tx.execute, keys.ledger, keys.uid))
+
+        self._asked = transact(self._tenant, work, "retention.plan", self._actor)
+        self._policy = self._shared.policy
+
+    @property
+    def _survey(self) -> Survey:
+        return Survey(self._tenant, self._policy.policy, self._now, self._asked.erasures)
+
+    def plan(self, *, units: bool) -> TenantPlan:
+        """What would be done, with an entry that says how many; `units` identifies what is done to which session."""
+        survey, tally, doomed = self._survey, Tally(), dict[str, str]()
+        with self._tenant.vault.database.snapshot() as execute:
+            for known in self._known(execute):
+                unit = survey.unit(execute, known, self._asked.held)
+                tally.add(unit, self._now)
+                if unit.acts:
+                    if units and not unit.exact:
+                        unit = survey.unit(execute, known, self._asked.held, exact=True)
+                    doomed[str(known.row.id)] = unit.digest().hex() if units else ""
+            size, root = execute("SELECT seq + 1, root FROM ledger ORDER BY seq DESC LIMIT 1").fetchone()
+        name = self._tenant.keys.name
+        made = TenantPlan(name, tally.items, tally.sessions, tally.overdue, tally.lines(), size, root.hex(), doomed)
+        counts = {state: made.count(state) for state in ("delete", "redact", "archive", "deferred", "held", "unmatched")}
+        detail = {"policy": self._policy.digest, "as_of": clock.rfc3339(self._now), **counts}
+        transact(self._tenant, lambda tx: tx.record({"detail": detail}), "retention.plan", self._actor)
+        return made
+
+    def _known(self, execute: Callable[..., Any]) -> Iterator[Known]:
+        keys = self._tenant.keys
+        for row in sessions.rows(execute):
+            if not erasures.is_stub(row):
+                sessions.check(keys.ledger, keys.uid, row)
+                yield Known(self._tenant, row)
+
+    # ---- applying -----------------------------------------------------------------------------------------------
+
+    def apply(self, planned: TenantPlan, archives: Path | None, tell: Callable[[int], None] | None) -> PurgeDone:
+        """Do what was planned. Raises StoreBusyError, DiskFullError, IntegrityError, AccessDeniedError."""
+        database = self._tenant.vault.database
+        done = Disposed()
+        files: list[str] = []
+        sessions_done = passed_over = 0
+        with only_one(database.identity.path, self._where):
+            before = self._free_bytes()
+            for batch in self._batches(planned):
+                archived = archiving.write(self._shared, self._survey, batch, archives)
+                files += archived.files
+                for outcome in self._dispose(batch, planned.units, archived.uids):
+                    passed_over += outcome is None
+                    sessions_done += outcome is not None
+                    done += outcome or Disposed()
+                if tell is not None:
+                    tell(done.deleted + done.redacted + done.archived)
+            wal.truncate(database)
+            freed = max(0, self._free_bytes() - before)
+        return PurgeDone(done.deleted, done.redacted, done.archived, sessions_done, passed_over, freed, tuple(files))
+
+    def _batches(self, planned: TenantPlan) -> Iterator[list[Unit]]:
+        """The sessions of the plan as they are now, so many at a time that agents need not wait for long."""
+        ids = list(map(int, planned.units))
+        for start in range(0, len(ids), SESSIONS_AT_ONCE):
+            batch: list[Unit] = []
+            size = 0
+            with self._tenant.vault.database.snapshot() as execute:
+                found = [sessions.by_id(execute, row_id) for row_id in ids[start : start + SESSIONS_AT_ONCE]]
+                units = [
+                    self._survey.unit(execute, Known(self._tenant, row), self._asked.held)
+                    for row in found
+                    if row is not None and not erasures.is_stub(row)
+                ]
+            for unit in units:
+                unit.known.keys  # noqa: B018 - from keys.db, since the transaction may need them and must not wait for that
+                batch.append(unit)
+                size += sum(fate.found.size for fate in unit.fates)
+                if size >= ITEMS_AT_ONCE:
+                    yield batch
+                    batch, size = [], 0
+            if batch:
+                yield batch
+
+    def _dispose(
+        self, batch: Sequence[Unit], digests: Mapping[str, str], archived: frozenset[bytes]
+    ) -> list[Disposed | None]:
+        """Each session in a transaction of its own; None where it was passed over."""
+        fields = {**asking(self._actor), "action": _ACTION}
+        operations = [
+            Operation(self._work(unit, digests[str(unit.known.row.id)], archived), _same, True, fields) for unit in batch
+        ]
+        perform_all(self._tenant.vault, operations)
+        try:
+            return [operation.result() for operation in operations]
+        except StalePolicyError:
+            raise StalePlanError("another policy was put in force while the purge was at it", hint="purge again") from None
+
+    def _work(self, unit: Unit, digest: str, archived: frozenset[bytes]) -> Callable[[Transaction], Disposed | None]:
+        keys, survey, who = self._tenant.keys, self._survey, resolve(None, None, self._actor)
+
+        def work(tx: Transaction) -> Disposed | None:
+            govern(tx, self._policy)
+            self._policy.authorise(who, _ACTION, self._where)
+            if not sessions.unchanged(tx.execute, unit.known.row):
+                return None
+            held = holds.active(tx.execute, tx.control, keys.ledger, keys.uid)
+            now = survey.unit(tx.execute, unit.known, held, exact=bool(digest))
+            if not now.acts or (digest and now.digest().hex() != digest):
+                return None
+            if any(fate.done == "archive" and fate.found.uid not in archived for fate in now.fates):
+                return None  # it came to be due for the archive since the archive was written
+            return dispose(tx, self._tenant, now, {"policy": self._policy.digest, "as_of": clock.rfc3339(self._now)})
+
+        return work
+
+    def _free_bytes(self) -> int:
+        """Bytes of the database's pages that nothing is in."""
+        with self._tenant.vault.database.snapshot() as execute:
+            (free,), (size,) = execute("PRAGMA freelist_count").fetchone(), execute("PRAGMA page_size").fetchone()
+        return int(free) * int(size)
+
+
+def _same(outcome: Disposed | None) -> Disposed | None:
+    return outcome

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from secure_memory import clock
-from secure_memory.cli.options import Command, Settings
+from secure_memory.cli.options import BadUsage, Command, Settings
 from secure_memory.cli.output import json_document, say, table
 from secure_memory.cli.times import Time, shown
 
@@ -31,16 +31,22 @@ _KINDS = ("message", "tool_call", "tool_output", "reasoning", "approval", "compa
 @click.option("--ended", type=Time(), help="When its session was ended, if it was.")
 @click.option("--held-by", metavar="MATTER", multiple=True, help="A legal hold on it. Can be repeated.")
 @click.option("--erasure", type=Time(), help="When its subject asked to be erased, if so.")
+@click.option("--session", help="A conversation of the store, in place of a described item: each of its items.")
 @click.option("--as-of", type=Time(), help="As of when; now.")
 @click.pass_obj
 def explain(settings: Settings, /, source: str | None, **given: Any) -> None:
-    """Explain what happens to an item, when, why, and by which rule and law. The item is described by the options.
+    """Explain what happens to an item, when, why, and by which rule and law. The item is described by the options; or
+    --session names a conversation of the store, and holds and erasure requests count as they are.
 
     \b
     Examples:
       secmem policy explain hipaa --kind message --tag record=phi --created 2026-01-01
       secmem policy explain --store support.secmem --tenant acme --created 90d
+      secmem policy explain --store support.secmem --tenant acme --session user_123
     """
+    if given["session"] is not None:
+        _explain_session(settings, source, given)
+        return
     from secure_memory import rulebook
 
     created = clock.now() if given["created"] is None else given["created"]
@@ -65,6 +71,22 @@ def explain(settings: Settings, /, source: str | None, **given: Any) -> None:
         _print_explained(explained)
 
 
+def _explain_session(settings: Settings, source: str | None, given: dict[str, Any]) -> None:
+    if source is not None:
+        raise BadUsage("--session is about the policy in force", "leave out the source, or describe an item in its place")
+    with settings.opened() as store:
+        explained = store.policy_explain(given["session"], tenant=given["tenant"], as_of=given["as_of"])
+    if settings.as_json:
+        json_document(_with_times(asdict(explained)))
+        return
+    rows = [
+        (each.kind, each.items, shown(each.first), each.state, each.action, _time(each.at), each.done, each.why)
+        for each in explained.items
+    ]
+    table(("kind", "items", "since", "state", "action", "at", "now", "why"), rows)
+    say(f"by policy {explained.policy} sha256:{explained.sha256[:12]}", dim=True)
+
+
 def _tag(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name and equals and value):
@@ -75,7 +97,7 @@ def _tag(text: str) -> tuple[str, str]:
 def _with_times(value: Any) -> Any:
     """Times as RFC 3339, wherever they are."""
     if isinstance(value, dict):
-        times = {"at", "due", "keep_until"}
+        times = {"at", "due", "keep_until", "first", "last", "as_of"}
         return {k: clock.rfc3339(v) if k in times and isinstance(v, int) else _with_times(v) for k, v in value.items()}
     return [_with_times(each) for each in value] if isinstance(value, list | tuple) else value
 

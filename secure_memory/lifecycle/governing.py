@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from secure_memory.actor import Actor, as_actor
 from secure_memory.errors import ConfigurationError, SecureMemoryError
 from secure_memory.inforce import InForce, of_system, put_in_force
+from secure_memory.lifecycle.explaining import Explaining
 from secure_memory.policy.access import Decision, allows, decide
 from secure_memory.policy.matching import KINDS
 from secure_memory.policy.model import ACTIONS, Policy, RetentionRule
@@ -40,7 +41,7 @@ class PolicyApplied:
     changed: bool
 
 
-class Governing:
+class Governing(Explaining):
     """The methods of a store that are about its policy. `SecureStore` has the rest."""
 
     def _open(self) -> SharedStore:

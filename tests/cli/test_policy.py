@@ -166,3 +166,18 @@ def test_apply_something_broken(run: Run, file: Path, desk: Path) -> None:
     done = run("policy", "apply", str(file))
     assert (1, "") == (done.code, done.out)
     assert f"secmem: {file}:2: audit.durability is 'slow', which is not known" in done.err
+
+
+def test_explain_a_conversation(run: Run, file: Path, desk: Path) -> None:
+    """Of a conversation in the store, each kind of its items is told, by the policy in force."""
+    run("policy", "apply", str(file))
+    header, *rows, by = run("policy", "explain", "--tenant", "acme", "--session", "user_123").out.splitlines()
+    assert ["kind", "items", "since", "state", "action", "at", "now", "why"] == header.split()
+    assert {"message", "tool_call", "tool_output"} == {row.split()[0] for row in rows}
+    assert by.startswith("by policy desk sha256:")
+    document = json.loads(run("policy", "explain", "--tenant", "acme", "--session", "user_123", "--json").out)
+    assert 4 == sum(each["items"] for each in document["items"])
+    assert {"chat-storage-limit"} == {rule[0] for each in document["items"] for rule in each["rules"]}
+    assert all(each["at"].endswith("Z") for each in document["items"])
+    assert 2 == run("policy", "explain", "gdpr", "--session", "user_123").code
+    assert 1 == run("policy", "explain", "--tenant", "acme", "--session", "nobody").code

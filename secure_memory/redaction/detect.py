@@ -11,7 +11,7 @@ Called by `pipeline`.
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -147,15 +147,19 @@ def _settle(cluster: list[Finding]) -> list[Finding]:
     """`resolve` for findings that overlap, each with another."""
     if len(cluster) < 2:
         return cluster
-    kept: list[Finding] = []
+    kept: list[Finding] = []  # by place; nothing in it overlaps
+    starts: list[int] = []
     for finding in sorted(cluster, key=lambda f: (f.validator is None, -f.score, f.start - f.end, f.start, f.entity)):
-        pieces = [(finding.start, finding.end)]
-        for other in kept:
-            pieces = [
-                piece
-                for start, end in pieces
-                for piece in ((start, min(end, other.start)), (max(start, other.end), end))
-                if piece[0] < piece[1]
-            ]
-        kept.extend(replace(finding, start=start, end=end) for start, end in pieces)
-    return sorted(kept, key=lambda f: f.start)
+        at, pieces = finding.start, []
+        number = bisect_right(starts, at)
+        for other in kept[max(number - 1, 0) : bisect_left(starts, finding.end)]:
+            if at < other.start:
+                pieces.append((at, other.start))
+            at = max(at, other.end)
+        if at < finding.end:
+            pieces.append((at, finding.end))
+        for start, end in pieces:
+            place = bisect_right(starts, start)
+            starts.insert(place, start)
+            kept.insert(place, replace(finding, start=start, end=end))
+    return kept

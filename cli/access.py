@@ -22,10 +22,10 @@ def access() -> None:
 
 
 @access.command()
-@click.argument("actor")
+@click.argument("who", metavar="ACTOR")
 @click.argument("action")
 @click.pass_context
-def check(ctx: click.Context, actor: str, action: str) -> None:
+def check(ctx: click.Context, who: str, action: str) -> None:
     """Explain whether ACTOR may do ACTION: by which role, and if not, what it needs. Nothing is done.
 
     The options --role, --purpose and --reason are the actor's. Exits with 6 where it may not.
@@ -37,10 +37,10 @@ def check(ctx: click.Context, actor: str, action: str) -> None:
     """
     settings: Settings = ctx.obj
     with settings.opened() as store:
-        asked = Actor(actor, settings.roles, settings.purpose, settings.reason)
+        asked = Actor(who, settings.roles, settings.purpose, settings.reason)
         found = store.access_check(asked, action)
     if settings.as_json:
-        json_document({"actor": actor, "action": action, **asdict(found)})
+        json_document({"actor": who, "action": action, **asdict(found)})
     elif found.allowed:
         say(f"yes: {found.why}" + (", and sees it masked" if found.view == "masked" else ""), fg="green")
     else:

@@ -239,9 +239,11 @@ def test_a_new_rule_keeps_shorter_where_another_one_kept_longer(other: dict[str,
 
 
 def test_keeping_shorter_has_to_be_meant(store: SecureStore) -> None:
-    """Without a word that it is meant, a policy that keeps shorter does not come into force; with it it does, and says so."""
+    """Unless it is said to be meant, a policy that keeps shorter does not come into force; else it does, and says so."""
     store.policy_apply(policy({**RULE, "id": "a"}, {**RULE, "id": "b"}))
-    with pytest.raises(ConfigurationError, match="keeps shorter than the one in force: a no longer .* and 1 more") as raised:
+    with pytest.raises(
+        ConfigurationError, match=r"keeps shorter than the one in force: a no longer .* and 1 more"
+    ) as raised:
         store.policy_apply(policy(version=2))
     assert "--confirm-shorten" in str(raised.value.hint)
     assert 1 == store.policy_in_force().metadata.version
@@ -265,5 +267,5 @@ def test_access_is_explained(store: SecureStore) -> None:
     assert (False, "a reason") == (asked.allowed, asked.needed)
     asked = store.access_check("user:dpo", "subject.erase", reason="Art. 17")
     assert (True, "privacy", "clear") == (asked.allowed, asked.role, asked.view)
-    with pytest.raises(ValueError, match="there is no action 'session.look'"):
+    with pytest.raises(ValueError, match=r"there is no action 'session\.look'"):
         store.access_check("user:dpo", "session.look")

@@ -241,6 +241,32 @@ def test_a_failing_detector_lets_nothing_through() -> None:
         everything("redact", others=[Failing()]).redact([said("hello")], "store", KEYED)
 
 
+def test_what_is_no_text_elsewhere_is_text_here() -> None:
+    """Lone surrogates, NUL, NaN and integers of any length are passed by, and what stands beside them is found."""
+    assert "\ud800 [EMAIL] \udfff" == after(f"\ud800 {MAIL} \udfff", "redact")
+    assert "\0[EMAIL]\0" == after(f"\0{MAIL}\0")
+    arguments = '{"n": NaN, "big": %s, "a": 1e999, "\\ud800": "\\udfff", "mail": "%s"}'
+    item = {"type": "function_call", "name": "f", "call_id": "c", "arguments": arguments % ("9" * 5000, MAIL)}
+    new = REDACTORS["redact"].redact([item], "store", KEYED).items[0]
+    assert arguments % ("9" * 5000, "[EMAIL]") == new["arguments"]
+    huge = {"type": "new", "n": 10**5000, "nan": float("nan"), "text": MAIL}
+    assert {**huge, "text": "[EMAIL]"} == REDACTORS["redact"].redact([huge], "store", KEYED).items[0]
+
+
+def test_a_message_of_five_megabytes() -> None:
+    """A message of 5 MB is looked through to its last word."""
+    text = "The parcel has not arrived yet, please look where it is. " * 90_000
+    assert f"{text}[EMAIL]" == after(f"{text}{MAIL}")
+
+
+def test_many_parts_and_findings_without_a_gap() -> None:
+    """Thousands of parts, and of findings that overlap: a quadratic step would not end here."""
+    parts = [{"type": "input_text", "text": MAIL} for _ in range(3000)]
+    message = {"type": "message", "role": "user", "content": parts}
+    (new,) = REDACTORS["redact"].redact([message], "store", KEYED).items
+    assert ["[EMAIL]"] * 3000 == [part["text"] for part in new["content"]]
+
+
 # ---- for all inputs -------------------------------------------------------------------------------------------------
 
 personal = st.sampled_from(

@@ -1,5 +1,9 @@
 """The place where a store is restored: that nobody uses it, what may be replaced there, and the moment when it is.
 
+A directory is replaced in one step, and what was there stays beside it. Where a volume is mounted nothing can take the place
+of the directory: there its files are moved aside inside it, store.json first, and the restored ones moved in, store.json
+last. Until then there is no store that could be opened.
+
 A process that has a database open in WAL mode holds a lock on it for as long as that, idle or not: a shared one on 510 bytes
 (SQLite's os_unix.c). Whoever gets that lock for itself is alone, and keeps others out while it has it.
 
@@ -13,15 +17,21 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from secure_memory import clock, directory, registry
 from secure_memory.errors import ConfigurationError, NotAStoreError, StoreBusyError
 from secure_memory.lifecycle.assembling import Sets
-from secure_memory.lifecycle.backup_set import sync, told
+from secure_memory.lifecycle.backup_set import sweep, sync, told
 
 _SHARED_FIRST, _SHARED_SIZE = 0x40000002, 510
+_REPLACED = "replaced-"
+
+
+def workshop(place: Path) -> tuple[Path, str]:
+    """Where the store is put together that will be at `place`, and under which name: on the same file system."""
+    return (place, "restored") if os.path.ismount(place) else (place.parent, place.name)
 
 
 @contextmanager
@@ -30,13 +40,10 @@ def alone(place: Path, sets: Sets) -> Iterator[bool]:
 
     Raises ConfigurationError where something else is there, StoreBusyError where the store is in use.
     """
-    if os.path.ismount(place):
-        raise ConfigurationError(
-            f"{place} is where a volume is mounted, so that nothing can take its place",
-            hint="restore into a directory on that volume, and name that as the store",
-        )
     if registry.is_open(place):
         raise _in_use(place)
+    if os.path.ismount(place):
+        sweep(place)  # what a killed restore was putting together there
     with ExitStack() as locks:
         yield _check_replaceable(place, sets) and _lock(place, locks)
 
@@ -49,13 +56,24 @@ def _check_replaceable(place: Path, sets: Sets) -> bool:
         if directory.read(place).uid.hex() == sets.keys.store:
             return True
     except NotAStoreError:
-        # It may have lost its store.json, which is a reason to restore it: its vaults have the names that this store's have.
-        if {file.stem for file in (place / directory.VAULTS).glob("*.db")} & set(sets.vaults.vaults):
+        if _was_this_store(place, sets):
             return True
         raise
     raise ConfigurationError(
         f"another store is at {place} than the one in {sets.vaults.path.name}", hint="name another path with --store"
     )
+
+
+def _was_this_store(place: Path, sets: Sets) -> bool:
+    """Whether a place without a store.json is this store's: that it lost it is a reason to restore it.
+
+    Its vaults have the names that this store's have; or a restore was killed here, in the midst of moving them aside.
+    """
+    if {file.stem for file in (place / directory.VAULTS).glob("*.db")} & set(sets.vaults.vaults):
+        return True
+    with suppress(NotAStoreError):
+        return any(directory.read(aside).uid.hex() == sets.keys.store for aside in place.glob(f"{_REPLACED}*"))
+    return False
 
 
 def _lock(place: Path, locks: ExitStack) -> bool:
@@ -84,9 +102,11 @@ def swap(restored: Path, place: Path, occupied: bool) -> Path | None:
     with told(f"put the restored store to {place}"):
         for folder in (restored / directory.VAULTS, restored):
             sync(folder)
+        stamp = clock.rfc3339(clock.now()).replace(":", "")
+        if restored.parent == place:
+            return _swap_inside(restored, place, place / f"{_REPLACED}{stamp}", occupied)
         if occupied:
-            stamp = clock.rfc3339(clock.now()).replace(":", "")
-            aside = place.with_name(f"{place.name}.replaced-{stamp}")
+            aside = place.with_name(f"{place.name}.{_REPLACED}{stamp}")
             place.rename(aside)
         try:
             restored.rename(place)
@@ -96,6 +116,20 @@ def swap(restored: Path, place: Path, occupied: bool) -> Path | None:
             raise
         sync(place.parent)
     return aside
+
+
+def _swap_inside(restored: Path, place: Path, aside: Path, occupied: bool) -> Path | None:
+    """`swap`, file by file. Where it is killed, the place has no store.json, and the next restore goes on from there."""
+    if occupied:
+        aside.mkdir(mode=0o700, exist_ok=True)
+        for name in sorted(os.listdir(place), key=lambda name: name != directory.MANIFEST):
+            if name not in (restored.name, directory.LOST_AND_FOUND) and not name.startswith(_REPLACED):
+                (place / name).rename(aside / name)
+        sync(aside)
+    for name in sorted(os.listdir(restored), key=lambda name: name == directory.MANIFEST):
+        (restored / name).rename(place / name)
+    sync(place)
+    return aside if occupied else None
 
 
 def discard(replaced: Path) -> None:

@@ -91,7 +91,7 @@ class Restores:
         sets = find(_path(directory), None if keys_in is None else _path(keys_in))
         uid = bytes.fromhex(sets.keys.store)
         lists = _lists(anchors, uid) if tombstones is None else [_path(tombstones)]
-        with replacing.alone(place, sets) as occupied, backup_set.being_written(place.parent, place.name) as beside:  # (1)
+        with replacing.alone(place, sets) as occupied, backup_set.being_written(*replacing.workshop(place)) as beside:  # (1)
             made = assemble(sets, beside, provider, lists, progress)  # (2)
             try:
                 reviving = Reviving(made, lambda vault: Anchor(anchors, uid, place, vault), who)

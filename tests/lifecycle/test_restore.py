@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -218,10 +218,52 @@ def test_an_empty_directory_is_a_place(backed_up: Path, into: Path, tmp_path: Pa
     SecureStore.open(tmp_path / "new").close()
 
 
-def test_a_mount_point_is_not(backed_up: Path, into: Path) -> None:
-    """Nothing can take the place of where a volume is mounted, and that is said before anything is done."""
-    with pytest.raises(ConfigurationError, match="mounted"):
-        SecureStore.restore(into, "/")
+@pytest.fixture
+def mounted(backed_up: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The store's directory, taken for one where a volume is mounted; tests/faults has a real one."""
+    real = os.path.ismount
+    monkeypatch.setattr("os.path.ismount", lambda path: Path(path) == backed_up or real(path))
+    return backed_up
+
+
+def test_where_a_volume_is_mounted(mounted: Path, into: Path) -> None:
+    """Inside a mount point the files are replaced, what was there is kept in it, and another restore goes the same way."""
+    (mounted / "lost+found").mkdir()
+    inode = mounted.stat().st_ino
+    for _ in range(2):
+        report = restored(into, mounted)
+        assert (inode, mounted) == (mounted.stat().st_ino, Path(report.replaced or "").parent)
+        assert {"store.json", "keys.db", "system.db", "vaults"} <= set(os.listdir(report.replaced or ""))
+        with SecureStore.open(mounted) as store:
+            assert ["before"] == texts(store)
+            store.audit_verify()
+    assert (mounted / "lost+found").is_dir()
+    assert restored(into, mounted, keep_replaced=False).replaced is None
+    assert 2 == len([name for name in os.listdir(mounted) if name.startswith("replaced-")])
+
+
+@pytest.mark.parametrize("moves", range(9))
+def test_a_swap_inside_that_dies(mounted: Path, into: Path, moves: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever moving the files dies, nothing opens that is neither the old store nor the new; another restore is done."""
+    real, left = Path.rename, moves
+
+    def rename(path: Path, target: Path) -> Path:
+        nonlocal left
+        if not left:
+            raise MemoryError  # as good as a death: nothing of ours handles it
+        left -= 1
+        return real(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", rename)
+        with suppress(MemoryError):
+            restored(into, mounted)
+    with suppress(RollbackError, NotAStoreError), SecureStore.open(mounted) as store:
+        assert texts(store) in (["before"], ["before", "after"])
+        store.audit_verify()
+    restored(into, mounted)
+    with SecureStore.open(mounted) as store:
+        assert ["before"] == texts(store)
 
 
 def test_the_wrong_key(backed_up: Path, into: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,6 +133,25 @@ def erase(settings: Settings, /, session_id: str, tenant: str, yes: bool, certif
     erasing.tell(settings, report, certificate)
 
 
+@session.command()
+@click.argument("token")
+@_TENANT
+@click.pass_obj
+def reveal(settings: Settings, token: str, tenant: str) -> None:
+    """Show what a token stands for. It wants a --reason, and is an entry of its own in the ledger.
+
+    \b
+    Example:
+      secmem session reveal CARD_NUMBER_mhg2l755wxnxlwe3 --tenant acme --reason "refund 4711"
+    """
+    with settings.opened() as store:
+        text = store.reveal(token, tenant=tenant)
+    if settings.as_json:
+        json_document({"token": token, "text": text})
+    else:
+        say(text)
+
+
 def _print(settings: Settings, items: Sequence[Mapping[str, Any]]) -> None:
     if settings.as_json:
         json_document(items)

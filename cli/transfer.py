@@ -124,13 +124,15 @@ def _warn(text: str) -> None:
 @click.argument("session_id", metavar="[SESSION]", required=False)
 @_TENANT
 @click.option("--out", metavar="FILE", type=_FILE, required=True, help="The file to write, or - for standard output.")
+@click.option("--exact", is_flag=True, help="Write items as they are stored, personal data unmasked.")
 @click.pass_obj
-def export(settings: Settings, session_id: str | None, tenant: str, out: Path) -> None:
+def export(settings: Settings, session_id: str | None, tenant: str, out: Path, exact: bool) -> None:
     """Export a conversation, or all of a tenant, as JSON Lines: one item a line, with session, subject, branch, position,
     turn and time.
 
-    Every conversation is proven first, and reading it is an entry in the ledger: give your --reason. The file is not
-    encrypted; it is made for its owner alone, and is there whole or not at all.
+    Every conversation is proven first, and reading it is an entry in the ledger: give your --reason. Personal data is masked
+    as the policy's view surface says, unless --exact is given. The file is not encrypted; it is made for its owner alone, and
+    is there whole or not at all.
 
     \b
     Examples:
@@ -144,7 +146,7 @@ def export(settings: Settings, session_id: str | None, tenant: str, out: Path) -
             status.update(f"exporting: {written:,} of {total:,} sessions")
 
         report = store.export_sessions(
-            sys.stdout.buffer if piped else out, tenant=tenant, session_id=session_id, progress=progress
+            sys.stdout.buffer if piped else out, tenant=tenant, session_id=session_id, exact=exact, progress=progress
         )
     if report.erased:
         _warn(f"{report.erased:,} sessions have no key any more, and were left out")

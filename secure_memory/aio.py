@@ -95,6 +95,7 @@ class AsyncSecureStore:
     usage = _Awaited(SecureStore.usage)
     import_sessions = _Awaited(SecureStore.import_sessions)
     export_sessions = _Awaited(SecureStore.export_sessions)
+    key_rotate = _Awaited(SecureStore.key_rotate)
     subject_erase = _Awaited(SecureStore.subject_erase)
     session_erase = _Awaited(SecureStore.session_erase)
     subject_withheld = _Awaited(SecureStore.subject_withheld)

@@ -11,15 +11,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from secure_memory import audit
-from secure_memory.actor import Actor, program
+from secure_memory.actor import Actor, program, resolve
 from secure_memory.conversation import Conversation
 from secure_memory.errors import ConfigurationError
 from secure_memory.items import Item
 from secure_memory.service import run_blocking
-from secure_memory.shared import SharedStore, record
+from secure_memory.revealing import need_reason, unknown
+from secure_memory.shared import SharedStore, record, transact
 from secure_memory.tenancy import Asker, Tenant
-from secure_memory.vault import erasures
+from secure_memory.vault import erasures, tokens
 from secure_memory.vault.sessions import SessionRow
+from secure_memory.vault.tokens import TokenRow
+from secure_memory.vault.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,26 @@ class Catalogue:
             who = program()
         who = None if who is None else replace(who, purpose=purpose)
         return self._shown(session_id, tenant, limit, "session.review", who)
+
+    def reveal(self, token: str, *, tenant: str = "default") -> str:
+        """What a token of this tenant stands for. It is a `session.reveal` entry, and wants the actor's reason.
+
+        Raises ValueError where the tenant never issued such a token, AccessDeniedError where the actor may not or gives no
+        reason, KeyDestroyedError where its subject was erased, IntegrityError.
+        """
+        shared, who = self._open(), self._who()
+        one = shared.existing_tenant(tenant)
+
+        def work(tx: Transaction) -> TokenRow:
+            need_reason(resolve(None, None, who), f"tenant {tenant!r}")
+            found = tokens.find(tx.execute, token)
+            if not found:
+                raise unknown(token)
+            tx.record({"items": 1, "subject": found[-1].subject.hex(), "detail": {"token": token}})
+            return found[-1]
+
+        row = transact(one, work, "session.reveal", who)
+        return tokens.open_original(shared.keyring.subject_key(one.keys, row.subject), one.keys.uid, row).text
 
     def _shown(self, session_id: str, tenant: str, limit: int | None, action: str, who: Actor | None) -> list[Item]:
         shared = self._open()

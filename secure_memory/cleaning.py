@@ -52,9 +52,7 @@ class Cleaning(Withholding):
 
         What tokens stand for is kept with the next append. Raises BlockedContentError, RedactionError.
         """
-        opened = self._door.known()
-        if opened is None or opened.keys is None:
-            opened = await self._aside(self._door.resolve, True)
+        opened = await self._opened(True)
         done = await self._redacted(opened, items, surface, blocked)
         self._remember(done)
         return done.items
@@ -64,13 +62,14 @@ class Cleaning(Withholding):
         decision = self._door.policy.authorise(asker.actor, action, f"tenant {self.tenant!r}")
         if not items or (decision.view == "clear" and action != REVIEW):
             return items
-        opened = self._door.known() or await self._aside(self._door.resolve, False)
-        return (await self._redacted(opened, items, "view")).items
+        return (await self._redacted(await self._opened(False), items, "view")).items
 
-    async def _cleaned(self, opened: Opened, new: Sequence[Mapping[str, Any]], texts: list[bytes]) -> Clean:
+    async def _cleaned(
+        self, opened: Opened, new: Sequence[Mapping[str, Any]], texts: list[bytes], blocked: Blocked = "refuse"
+    ) -> Clean:
         """New items, whose JSON is `texts`, as they are stored. Raises BlockedContentError, RedactionError."""
         given: list[Item] = [item if isinstance(item, dict) else dict(item) for item in new]
-        done = await self._redacted(opened, given, "store", size=sum(map(len, texts)))
+        done = await self._redacted(opened, given, "store", blocked, size=sum(map(len, texts)))
         if done.treated:
             changed = zip(given, done.items, texts, strict=True)
             texts = [text if now is was else sdk_items.dump(now) for was, now, text in changed]

@@ -5,6 +5,7 @@
   1. The new key is made in keys.db, beside the old one, which stands.
   2. One transaction of the vault reseals the items of every branch and lets the row name the new key's version.
   3. In keys.db the new key stands, and the old one is destroyed.
+  Tokens go along: their originals are sealed anew for the new subject, and go with the old one's last session.
   Whatever dies in between leaves a session that opens: before (2) nothing has happened, and after it whoever opens the
   session next does (3), since the row names the version (see `Keyring.session`).
 - Of two who assign one session at once, one is refused: the row's version only grows.
@@ -22,7 +23,7 @@ from secure_memory.errors import StoreBusyError
 from secure_memory.keys.opened import SessionKeys
 from secure_memory.service import Spot
 from secure_memory.tenancy import Asker, Opened, not_begun
-from secure_memory.vault import branches, history, seal, sessions
+from secure_memory.vault import branches, history, seal, sessions, tokens
 from secure_memory.vault.commits import Operation
 from secure_memory.vault.history import ItemRow
 from secure_memory.vault.seal import Place
@@ -119,7 +120,8 @@ class Particulars(Accounting):
             self._refuse_escape(tx, opened, row, before, new, names)
             new = sessions.update(tx.execute, tenant.ledger, tenant.uid, new)
             said = {"to": made.subject.hex(), "key_version": made.version, "session_row": sessions.digest(new)}
-            anew = _resealing(tenant.uid, keys, made)
+            named: set[str] = set()
+            anew = resealing(tenant.uid, keys, made, named)
             for one in branches.of_session(tx.execute, row.id):
                 branches.check(tenant.ledger, row.uid, one)
                 name = branches.seal_name(made.subject_key, one.uid, branches.open_name(keys.subject_key, one))
@@ -128,6 +130,17 @@ class Particulars(Accounting):
                 if spot.id == one.id:  # else it is gone, and has no items
                     head, count = history.reseal(tx, one.id, spot.head, anew)
                     self._record_write(tx, new, Spot(one.id, spot.uid, head), count, detail=said)
+            originals = [
+                tokens.open_original(keys.subject_key, tenant.uid, found)
+                for token in sorted(named)
+                for found in tokens.find(tx.execute, token)
+                if found.subject == keys.subject
+            ]
+            tokens.keep(tx.execute, made.subject_key, tenant.uid, made.subject, originals)
+            if tx.execute("SELECT 1 FROM sessions WHERE subject = ? LIMIT 1", (keys.subject,)).fetchone() is None:
+                tokens.drop(
+                    tx.execute, keys.subject
+                )  # the last session of theirs has gone: so does what its tokens stand for
             return new
 
         def finish(row: SessionRow) -> None:
@@ -137,13 +150,19 @@ class Particulars(Accounting):
         return Operation(run, finish, True, self._door.fields("session.assign", opened, asker))
 
 
-def _resealing(tenant: bytes, old: SessionKeys, new: SessionKeys) -> Callable[[ItemRow], tuple[bytes, bytes]]:
-    """What makes of an item a new uid and its sealed bytes under the new key; the same for each copy of it in branches."""
+def resealing(
+    tenant: bytes, old: SessionKeys, new: SessionKeys, named: set[str]
+) -> Callable[[ItemRow], tuple[bytes, bytes]]:
+    """What makes of an item a new uid and its sealed bytes under the new key; the same for each copy of it in branches.
+
+    What may be a token in an item's text is added to `named`.
+    """
     known: dict[bytes, tuple[bytes, bytes]] = {}
 
     def anew(row: ItemRow) -> tuple[bytes, bytes]:
         if row.uid not in known:
             (text,) = history.unsealed([row], old.key.aead, tenant, old.uid)
+            named.update(tokens.named_in(text))
             place = Place(tenant, new.uid, os.urandom(16), row.kind, row.role, row.tool, row.created)
             sealed = seal.seal(new.key.aead, new.version, os.urandom(12), place, text, row.sealed[0])  # redacted stays so
             known[row.uid] = place.uid, sealed

@@ -40,6 +40,8 @@ from secure_memory.vault.vault import Vault
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Build = Callable[[Opened], Operation[Any, T] | Coroutine[Any, Any, Operation[Any, T]]]
+"""What makes an operation of what it is opened with, again where that turns out to be stale."""
 
 _blocking: ContextVar[bool] = ContextVar("secure_memory_blocking", default=False)
 
@@ -116,7 +118,7 @@ class Service:
             if row is None:
                 if self._row is not None:
                     self._refuse_erased(tx, opened.tenant, self._row.uid)
-                if keys is not None and not opened.made:
+                if keys is not None and (self._row is not None or not opened.made):
                     self._refuse_erased(tx, opened.tenant, keys.uid)
                     if sessions.was_created(tx.execute, keys.uid):
                         raise TamperedError(f"tenant {self.tenant!r}: a session's row is gone", hint=VERIFY_HINT)
@@ -226,14 +228,12 @@ class Service:
 
     async def _perform(
         self,
-        build: Callable[[Opened], Operation[Any, T] | Coroutine[Any, Any, Operation[Any, T]]],
+        build: Build[T],
         *,
         create: bool,
         here: bool = False,
     ) -> T:
-        opened = self._door.known()
-        if opened is None:
-            opened = await self._aside(self._door.resolve, create)
+        opened = await self._opened(create)
         version = 0
         while True:
             try:
@@ -257,6 +257,10 @@ class Service:
         """The session was erased: nothing of it stays in memory, and whoever comes back begins anew."""
         self._row, self._current = None, None
         self._door.forget()
+
+    async def _opened(self, create: bool) -> Opened:
+        known = self._door.known()
+        return await self._aside(self._door.resolve, create) if known is None else known
 
     async def _run(self, vault: Vault, operation: Operation[Any, T], *, here: bool) -> T:
         return perform_blocking(vault, operation) if _blocking.get() else await perform(vault, operation, here=here)

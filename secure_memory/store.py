@@ -28,6 +28,7 @@ from secure_memory.lifecycle.governing import Governing
 from secure_memory.lifecycle.holding import Holding
 from secure_memory.lifecycle.purge import Purges
 from secure_memory.lifecycle.restore import Restores
+from secure_memory.lifecycle.rotating import Rotations
 from secure_memory.lifecycle.subject_export import Subjects
 from secure_memory.lifecycle.transfer import Transfers
 from secure_memory.registry import Handle, KeySource, create_store, memory_store, open_store
@@ -53,7 +54,7 @@ class TenantInfo:
 
 
 class SecureStore(
-    Catalogue, Billing, Transfers, Holding, Governing, Backups, Restores, Subjects, Erasures, Purges, Archives
+    Catalogue, Billing, Transfers, Holding, Governing, Backups, Restores, Subjects, Erasures, Rotations, Purges, Archives
 ):
     """An open store: ``with SecureStore.open("support.secmem") as store: session = store.session("user_123")``.
 

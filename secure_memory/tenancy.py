@@ -65,7 +65,7 @@ class Asker:
 @dataclass(frozen=True, slots=True)
 class Opened:
     """What an operation is built with: the tenant, the session's keys (None where there is no such session yet), the policy
-    in force, and whether the keys were made just now, so that a missing row is no surprise."""
+    in force, and whether the keys were made here, so that a row that was never seen is not missed."""
 
     tenant: Tenant
     keys: SessionKeys | None
@@ -107,6 +107,7 @@ class Door:
         self._subject = subject
         self._check = True  # that the session is that subject's
         self._opened: Opened | None = None
+        self._made = False  # the keys, by this door
         self._as_subject: tuple[str, bytes, bool] | None = None
 
     def known(self) -> Opened | None:
@@ -119,7 +120,7 @@ class Door:
             if keys is None:
                 return None
             self._check_subject(tenant, keys)
-            self._opened = Opened(tenant, keys, self._store.policy)
+            self._opened = Opened(tenant, keys, self._store.policy, self._made)
         elif self._opened.policy is not self._store.policy:
             self._opened = replace(self._opened, policy=self._store.policy)
         return self._opened
@@ -132,9 +133,10 @@ class Door:
         if keys is None and create:
             subject = tenant.keys.name_mac("subject", self._subject or self._session)
             keys, made = self._store.keyring.create_session(tenant.keys, name, subject)
+            self._made = self._made or made
         if keys is not None:
             self._check_subject(tenant, keys)
-        return Opened(tenant, keys, self._store.policy, made)
+        return Opened(tenant, keys, self._store.policy, made or self._made)
 
     def resolve_anew(self, version: int) -> Opened:
         """As `resolve`, when the vault knew a session whose keys we did not: they have this version."""

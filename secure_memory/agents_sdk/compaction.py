@@ -7,7 +7,8 @@ history short. It decides when, and what may be sent; that is left to it, and in
   actor and its usage is recorded;
 - before 0.24 it clears the history and then writes the short one, and where the program dies in between, both are gone:
   here one transaction replaces the one by the other, with every SDK that we support;
-- what the compaction itself has cost is recorded too, for the model that did it.
+- what the compaction itself has cost is recorded too, for the model that did it;
+- what is sent is redacted for the `model` surface, and what comes back is redacted like everything that is stored.
 
 Under the SDK's own class a SecureSession works as well, and its operations have the session's own actor.
 """
@@ -111,6 +112,31 @@ class SecureCompactionSession(OpenAIResponsesCompactionSession):
                 wrapper._session_compaction_completed = True  # type: ignore[attr-defined]
 
         await _await_mutation(replace())
+
+
+    @property
+    def client(self) -> Any:
+        """The client, whose requests to compact are redacted for the policy's `model` surface before they are sent."""
+        return _Client(super().client, self.session)
+
+
+class _Client:
+    """An OpenAI client, of which the SDK's class uses `responses.compact` only."""
+
+    def __init__(self, client: Any, session: SecureSession) -> None:
+        self.responses = _Responses(client.responses, session)
+
+
+class _Responses:
+    def __init__(self, responses: Any, session: SecureSession) -> None:
+        self._responses = responses
+        self._session = session
+
+    async def compact(self, **request: Any) -> Any:
+        """As the client does, with redacted input. Raises BlockedContentError, RedactionError: nothing is sent then."""
+        if isinstance(request.get("input"), list):
+            request["input"] = await self._session._conversation.redact(request["input"], "model")
+        return await self._responses.compact(**request)
 
 
 class _Underlying:

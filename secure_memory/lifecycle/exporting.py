@@ -63,10 +63,17 @@ class Line(NamedTuple):
 class Exporting(Conversation):
     """One session on its way out."""
 
-    def lines(self, asker: Asker, action: str = "session.read", *, hidden: bool = False) -> list[Line]:
-        """Every item of every branch, proven; with `hidden` those that the agent does not see too. It is an entry of that
-        action. Raises IntegrityError, AccessDeniedError."""
-        return run_blocking(self._perform(lambda opened: self._export(opened, asker, action, hidden), create=False))
+    def lines(self, asker: Asker, action: str = "session.read", *, hidden: bool = False, exact: bool = False) -> list[Line]:
+        """Every item of every branch, proven, as the policy's `view` surface shows it, or `exact`; with `hidden` those that the
+        agent does not see too. It is an entry of that action. Raises IntegrityError, AccessDeniedError, RedactionError."""
+        found = run_blocking(self._perform(lambda opened: self._export(opened, asker, action, hidden), create=False))
+        return found if exact else run_blocking(self._viewed(found))
+
+    async def _viewed(self, lines: list[Line]) -> list[Line]:
+        items = sdk_items.load_all([line.text for line in lines])
+        seen = (await self._redacted(await self._opened(False), items, "view")).items
+        changed = zip(lines, items, seen, strict=True)
+        return [line if now is was else line._replace(text=sdk_items.dump(now)) for line, was, now in changed]
 
     def _export(self, opened: Opened, asker: Asker, action: str, hidden: bool) -> Operation[Any, list[Line]]:
         tenant, keys = opened.tenant, opened.keys
@@ -112,6 +119,7 @@ def export(
     *,
     actor: Actor | None,
     require_actor: bool,
+    exact: bool,
     progress: Progress | None,
 ) -> ExportReport:
     """Write one session, or all of a tenant: see `Transfers.export_sessions`."""
@@ -130,7 +138,7 @@ def export(
                 require_actor=require_actor,
                 cache=False,
             )
-            for line in exporting.lines(asker):
+            for line in exporting.lines(asker, exact=exact):
                 file.write(_json(names, line))
                 items += 1
             if progress is not None:

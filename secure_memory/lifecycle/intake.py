@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from secure_memory.actor import Actor
+from secure_memory.cleaning import Cleaning
 from secure_memory.items import Item
 from secure_memory.keys.opened import SessionKeys
 from secure_memory.ledger.ledger import Row, entry_of
 from secure_memory.lifecycle import spending
 from secure_memory.lifecycle.spending import TurnUsage
-from secure_memory.service import Service, Spot, run_blocking
+from secure_memory.service import Build, Spot, run_blocking
 from secure_memory.tenancy import Asker, Opened, Tenant, Tenants
 from secure_memory.vault import branches, history
 from secure_memory.vault.branches import MAIN
@@ -29,6 +30,7 @@ from secure_memory.vault.commits import Operation
 from secure_memory.vault.history import NewItem
 from secure_memory.vault.seal import Place
 from secure_memory.vault.sessions import SessionRow
+from secure_memory.vault.tokens import Original
 from secure_memory.vault.transaction import Transaction
 from secure_memory.vault.usage import Owner
 
@@ -79,7 +81,7 @@ class Chunk:
     items: list[New] = field(default_factory=list)
 
 
-class Intake(Service):
+class Intake(Cleaning):
     """One session of a vault that rows are imported to."""
 
     def __init__(
@@ -103,8 +105,9 @@ class Intake(Service):
         self._began: Mapping[str, int | None] = {}  # when each branch began, in microseconds, where that is known
         self._shared: frozenset[int] = frozenset()  # the messages that stand in several branches
         self._known: dict[int, NewItem] = {}  # of these, those that are sealed
+        self._waiting = {}
 
-    def _wait(self, build: Callable[[Opened], Operation[Any, T]], *, create: bool = False) -> T:
+    def _wait(self, build: Build[T], *, create: bool = False) -> T:
         """What the operation returns, waited for in this thread."""
         return run_blocking(self._perform(build, create=create))
 
@@ -144,11 +147,21 @@ class Intake(Service):
 
         return Operation(run, lambda found: found, False, self._door.fields(ACTION, opened, self._asker))
 
-    def _write(self, opened: Opened, chunks: list[Chunk]) -> Operation[Any, None]:
+    async def _write(self, opened: Opened, chunks: list[Chunk]) -> Operation[Any, None]:
+        """Redacted like all that is stored; what the policy blocks is taken out, since nobody is there to take it back."""
+        new = [one for chunk in chunks for one in chunk.items]
+        clean = await self._cleaned(opened, [one.item for one in new], [one.text for one in new], "redact")
+        pairs = iter(zip(clean.items, clean.texts, strict=True))
+        items = [[one._replace(item=dict(item), text=text) for one, (item, text) in zip(c.items, pairs)] for c in chunks]  # noqa: B905
+        return self._writing(opened, chunks, items, clean.originals)
+
+    def _writing(
+        self, opened: Opened, chunks: list[Chunk], new: list[list[New]], originals: list[Original]
+    ) -> Operation[Any, None]:
         tenant, keys, fresh = opened.tenant, opened.keys, self._fresh
         assert keys is not None  # noqa: S101 - resolved with create=True
         known = dict(self._known)
-        sealed = [[self._seal_once(tenant, keys, new, known) for new in chunk.items] for chunk in chunks]
+        sealed = [[self._seal_once(tenant, keys, one, known) for one in items] for items in new]
 
         def run(tx: Transaction) -> None:
             row = self._enter(tx, opened, self._asker, ACTION)
@@ -159,6 +172,7 @@ class Intake(Service):
                 row = self._begin(tx, tenant, keys, created=self._began.get(MAIN) or min(times))
             for chunk, items in zip(chunks, sealed, strict=True):
                 self._append(tx, tenant, keys, row, chunk, items)
+            self._keep_originals(tx, tenant, keys, originals)
 
         def finish(_: None) -> None:
             self._known = known

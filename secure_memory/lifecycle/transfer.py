@@ -130,10 +130,12 @@ class Transfers:
         *,
         tenant: str = "default",
         session_id: str | None = None,
+        exact: bool = False,
         progress: Progress | None = None,
     ) -> ExportReport:
         """Write a session, or all of a tenant, as JSON Lines: session, subject, branch, position, turn, created, item. `out`
-        is the path of a file, which takes its place whole and with mode 0600, or a binary stream.
+        is the path of a file, which takes its place whole and with mode 0600, or a binary stream. Items are written as the
+        policy's `view` surface shows them, or, with `exact`, as they are stored.
 
         Each session is proven, and is a `session.read` entry that is on disk before its items are written.
         `progress(sessions so far, sessions)` is called now and then. Raises ConfigurationError where there is no such tenant
@@ -146,6 +148,7 @@ class Transfers:
             session_id,
             actor=self._who(),
             require_actor=self._require_actor,
+            exact=exact,
             progress=progress,
         )
 

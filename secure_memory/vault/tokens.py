@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hmac
 import os
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -22,6 +23,9 @@ from secure_memory import clock
 from secure_memory.errors import TamperedError
 from secure_memory.keys.key import Key, context
 from secure_memory.ledger.ledger import VERIFY_HINT
+
+
+_TOKEN = re.compile(rb"[A-Z][A-Z0-9_]{1,59}_[a-z2-7]{16}")  # `redaction.operators.keyed` writes them so
 
 
 class Original(NamedTuple):
@@ -74,6 +78,11 @@ def open_original(subject_key: Key, tenant: bytes, row: TokenRow) -> Original:
     except (InvalidTag, ValueError):  # or too short for a nonce
         raise TamperedError("what a token stands for does not open in its place", hint=VERIFY_HINT) from None
     return Original(row.token, entity, bytes.fromhex(text).decode("utf-8", "surrogatepass"))
+
+
+def named_in(text: bytes) -> set[str]:
+    """What may be tokens in an item's JSON, of which some may be none."""
+    return {found.decode() for found in _TOKEN.findall(text)} if b"_" in text else set()
 
 
 def drop(execute: Callable[..., Any], subject: bytes) -> int:

@@ -15,6 +15,7 @@ from openai.types.responses.response_usage import InputTokensDetails, OutputToke
 
 from secure_memory import Actor, SecureSession, SecureStore, StorageError
 from secure_memory.agents_sdk.compaction import SecureCompactionSession
+from secure_memory.policy.model import Policy
 from secure_memory.vault import history
 
 SHORT: list[Any] = [{"role": "user", "content": "hello"}, {"type": "compaction", "id": "cmp_1", "encrypted_content": "x"}]
@@ -31,6 +32,7 @@ class Client:
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
         self.meanwhile: Callable[[], Any] | None = None
+        self.said = SHORT
         self.responses = self
 
     async def compact(self, **asked: Any) -> Any:
@@ -44,7 +46,7 @@ class Client:
             input_tokens_details=InputTokensDetails.model_construct(cached_tokens=0),
             output_tokens_details=OutputTokensDetails(reasoning_tokens=0),
         )
-        return SimpleNamespace(output=list(SHORT), usage=usage)
+        return SimpleNamespace(output=list(self.said), usage=usage)
 
 
 @pytest.fixture
@@ -275,3 +277,24 @@ def test_a_compaction_that_has_to_wait(store: SecureStore, client: Client, scrip
     asyncio.run(run())
     assert 1 == len(client.asked)
     assert SHORT == session.blocking.get_items()
+
+
+def test_what_is_sent_and_what_comes_back_is_redacted(store: SecureStore, client: Client) -> None:
+    """The request holds what the model may see, and the short history what may be stored."""
+    card, mail = "4111 1111 1111 1111", "jane.doe@example.com"
+    rules = [
+        {"id": "card", "entity": "CARD_NUMBER", "store": "tokenise"},
+        {"id": "email", "entity": "EMAIL", "model": "redact"},
+    ]
+    everyone = {"roles": {"owner": {"allow": ["*"]}}, "members": {"*": ["owner"]}}
+    store.policy_apply(
+        Policy.model_validate({"metadata": {"name": "t"}, "redaction": {"rules": rules}, "access": everyone})
+    )
+    session = store.session("s")
+    asyncio.run(session.add_items([{"role": "user", "content": f"I am {mail}"}]))
+    client.said = [{"role": "user", "content": f"{mail} pays with {card}"}]
+    asyncio.run(ours(session, client, compaction_mode="input").run_compaction({"force": True}))
+    assert [{"role": "user", "content": "I am [EMAIL]"}] == client.asked[0]["input"]
+    (left,) = asyncio.run(session.get_items())
+    assert mail in str(left)
+    assert card not in str(left)

@@ -26,6 +26,8 @@ _COMMANDS = {
     "policy": "What the store is told to do: read, checked, explained, put in force.",
     "access": "Who may do what.",
     "hold": "Legal holds: what may not be deleted.",
+    "purge": "What is due: planned, deleted, redacted, archived.",
+    "archive": "What was archived: checked and read back.",
     "usage": "What was spent: tokens, and what they cost.",
     "subject": "The people that conversations are about: what they may ask for.",
     "certificate": "Check a certificate of erasure, and show what it says.",

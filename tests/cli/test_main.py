@@ -56,6 +56,7 @@ def test_the_commands() -> None:
         *("secmem backup", "secmem backup create", "secmem backup verify", "secmem restore"),
         *("secmem subject", "secmem subject export"),
         *("secmem import", "secmem export", "secmem usage"),
+        *("secmem purge", "secmem archive", "secmem archive verify", "secmem archive read"),
         "secmem usage",
         "secmem completion",
     } == {path for path, _ in commands(secmem, "secmem")}

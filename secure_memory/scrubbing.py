@@ -30,19 +30,19 @@ class Scrubber:
         rules = [Rule(id_, entity, "redact") for entity, id_ in treated.items()]
         self._redactor = Redactor({_LOG: rules}, BuiltinDetector, policy.detectors(slow=False), allow=told.allow)
 
-    def value(self, value: Any) -> Any:
-        """The value without personal data; it is the same object where nothing was found. Raises RedactionError."""
-        if isinstance(value, bool | int | float | None):
+    def value(self, value: Any, key: str = "value") -> Any:
+        """The value, which stands under `key`, without personal data. Raises RedactionError."""
+        if isinstance(value, dict):
+            return {name: self.value(inner, str(name)) for name, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.value(inner, key) for inner in value]
+        if not isinstance(value, str):
             return value
-        done = self._redactor.redact([{"value": value}], _LOG, _KEYLESS).items[0]["value"]
-        if isinstance(done, dict):  # of an item some fields are never touched, such as its name: here they are texts
-            return {key: self._text(text) for key, text in done.items()}
-        return done
+        # A key says what a text is. Of an item some fields are never touched, its name for one: here they are texts, too.
+        return self._text(self._text(value, key), "value")
 
-    def _text(self, value: Any) -> Any:
-        return (
-            self._redactor.redact([{"value": value}], _LOG, _KEYLESS).items[0]["value"] if isinstance(value, str) else value
-        )
+    def _text(self, text: str, key: str) -> Any:
+        return self._redactor.redact([{key: text}], _LOG, _KEYLESS).items[0][key]
 
 
 def scrubber_of(policy: InForce) -> Scrubber:
@@ -74,12 +74,11 @@ def structlog_processor(policy: Callable[[], InForce]) -> Callable[[Any, str, Mu
 
 
 def _scrubbed(scrubber: Scrubber, key: str, value: Any) -> Any:
-    plain = isinstance(value, str | int | float | bool | None | list | dict | tuple)
     try:
-        if plain:
-            return scrubber.value({key: value})[key]
+        if isinstance(value, str | int | float | bool | None | list | dict | tuple):
+            return scrubber.value(value, key)
         shown = repr(value)
-        clean = scrubber.value({key: shown})[key]
+        clean = scrubber.value(shown, key)
     except (RedactionError, TypeError, ValueError):
         return WITHHELD
     return value if clean == shown else clean

@@ -112,6 +112,31 @@ def test_of_two_that_differ_the_file_itself_decides(tmp_path: Path) -> None:
     assert loaded(tmp_path, low=low, high=high, own=mine % ", weakens: true")
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "part"),
+    [
+        ("retention: {timezone: UTC}\n", "retention: {timezone: Europe/Berlin}\n", "retention.timezone"),
+        (
+            "redaction:\n  patterns: [{entity: STAFF, pattern: 'A[0-9]'}]\n",
+            "redaction:\n  patterns: [{entity: STAFF, pattern: 'B[0-9]'}]\n",
+            "redaction.patterns[STAFF]",
+        ),
+        (
+            "access:\n  roles: {a: {allow: ['*']}}\n  members: {'user:x': [a]}\n",
+            "access:\n  roles: {a: {allow: ['*']}}\n  members: {'user:x': []}\n",
+            "access.members[user:x]",
+        ),
+    ],
+)
+def test_what_nobody_can_tell_is_not_guessed(tmp_path: Path, one: str, other: str, part: str) -> None:
+    """Of two patterns, time zones or lists of roles none is the stricter: the file that extends both has to choose."""
+    own = "extends: [./one.yaml, ./other.yaml]\n"
+    with pytest.raises(PolicyError) as refused:
+        loaded(tmp_path, one=one, other=other, own=own)
+    assert str(refused.value).endswith(f"of which neither is the stricter in {part}")
+    assert loaded(tmp_path, one=one, other=other, own=own + one)
+
+
 # ---- properties -----------------------------------------------------------------------------------------------------
 
 IDS = st.sampled_from(["chat", "case", "audit", "x.y", "Z-1"])

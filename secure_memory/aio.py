@@ -106,6 +106,8 @@ class AsyncSecureStore:
     policy_in_force = _Awaited(SecureStore.policy_in_force)
     policy_apply = _Awaited(SecureStore.policy_apply)
     policy_explain = _Awaited(SecureStore.policy_explain)
+    redact_scan = _Awaited(SecureStore.redact_scan)
+    redact_apply = _Awaited(SecureStore.redact_apply)
     access_check = _Awaited(SecureStore.access_check)
     purge = _Awaited(SecureStore.purge)
     archive_verify = _Awaited(SecureStore.archive_verify)

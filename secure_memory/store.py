@@ -23,6 +23,7 @@ from secure_memory.errors import ConfigurationError
 from secure_memory.lifecycle import reserve
 from secure_memory.lifecycle.archives import Archives
 from secure_memory.lifecycle.backup import Backups
+from secure_memory.lifecycle.cleansing import Cleansing
 from secure_memory.lifecycle.erasing import Erasures
 from secure_memory.lifecycle.governing import Governing
 from secure_memory.lifecycle.holding import Holding
@@ -54,7 +55,19 @@ class TenantInfo:
 
 
 class SecureStore(
-    Catalogue, Billing, Transfers, Holding, Governing, Backups, Restores, Subjects, Erasures, Rotations, Purges, Archives
+    Catalogue,
+    Billing,
+    Transfers,
+    Holding,
+    Governing,
+    Cleansing,
+    Backups,
+    Restores,
+    Subjects,
+    Erasures,
+    Rotations,
+    Purges,
+    Archives,
 ):
     """An open store: ``with SecureStore.open("support.secmem") as store: session = store.session("user_123")``.
 
@@ -181,7 +194,7 @@ class SecureStore(
         )
 
     def log_processor(self) -> Callable[..., Any]:
-        """A processor for structlog's chain that takes out of log events what this store's policy treats: see `scrubbing`."""
+        """A processor for structlog's chain, which takes out of events what this store's policy treats: see `scrubbing`."""
         shared = self._open()
         return structlog_processor(lambda: shared.policy)
 

@@ -90,6 +90,18 @@ def create(path: Path, *, made_at: int) -> None:
             os.fsync(directory)
 
 
+def add(path: Path, *, made_at: int) -> None:
+    """Replace the file, atomically and durably, by one with a new key before the others. Raises as `remove`."""
+    path = path.resolve()  # what a symbolic link points to is replaced, not the link
+    with _named(path, "rewrite"), _directory(path.parent) as directory:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        replacement = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        content = memoryview(bytes(_new_content(made_at)) + b"\n" + _read_private(path))
+        _write_new(replacement, content, like=path.stat())
+        os.replace(replacement, path)
+        os.fsync(directory)
+
+
 def remove(path: Path, version: str) -> None:
     """Replace the file, atomically and durably, by one without the key of this id.
 

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 
 from secure_memory import clock
-from secure_memory.errors import KeyDestroyedError, KeyNotFoundError
+from secure_memory.errors import KeyDestroyedError, KeyNotFoundError, TamperedError
 from secure_memory.keys.copying import Copying
 from secure_memory.keys.database import Connection, Driver, KeysDatabase
 from secure_memory.keys.key import Key
@@ -229,8 +230,14 @@ class Keyring(Rotating, StoreKeys, Copying):
         owner = db.execute(
             "SELECT name FROM keys WHERE owner = ? AND purpose = 'subject' ORDER BY version DESC LIMIT 1", (subject,)
         ).fetchone()
-        subject_key = self._open(db, tenant.root, subject, "subject", tenant=tenant.uid, subject=subject)
-        key = self._open(db, subject_key, uid, "session", tenant=tenant.uid, subject=subject, version=version)
+        *newer, last = self._subject_keys(db, tenant, subject)
+        for subject_key in newer:  # her keys are being replaced
+            with suppress(TamperedError):
+                key = self._open(db, subject_key, uid, "session", tenant=tenant.uid, subject=subject, version=version)
+                break
+        else:
+            subject_key = last
+            key = self._open(db, subject_key, uid, "session", tenant=tenant.uid, subject=subject, version=version)
         found = SessionKeys(uid, subject, owner[0], version, key, subject_key)
         self._sessions[tenant.uid, name] = found
         while len(self._sessions) > CACHED_SESSIONS:

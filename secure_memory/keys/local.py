@@ -124,6 +124,13 @@ class FileKeyProvider(_LocalKeys):
         self.path = _key_path(path)
         super().__init__(f"key file {self.path}", key_file.read(self.path))
 
+    def add(self, *, made_at: int) -> str:
+        """Make a new key in the file, before the others, and return its id; it wraps from now on. `made_at`, in microseconds
+        since the epoch, is noted in the file. Raises `ConfigurationError`."""
+        key_file.add(self.path, made_at=made_at)
+        self._keks = {kek_id(key): key for key in key_file.read(self.path)}
+        return self.versions()[0]
+
     def destroy(self, version: str) -> None:
         """Take the key out of the file, and forget it.
 

@@ -1,8 +1,9 @@
-"""Keys that are replaced while the store is in use: the vaults' and the store root.
+"""Keys that are replaced while the store is in use: the vaults', the store root, a person's.
 
 A vault's new key is a version beside the old one, made before the file is written under it (`prepare_vault`); the old one
 goes when it is (`settle_vault`). Whoever opens the vault in between tries both. An epoch turn wraps what the store root
-wraps under a new root (`turn`), after keys.db itself was written under it.
+wraps under a new root (`turn`), after keys.db itself was written under it. A person's new key is a version beside the old
+one, and her sessions' keys move below it one by one: until all have, each opens under the version that it is below.
 """
 
 from __future__ import annotations
@@ -10,9 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from secure_memory.errors import TamperedError
 from secure_memory.keys.database import Connection
 from secure_memory.keys.erasing import Erasing
 from secure_memory.keys.key import Key
+from secure_memory.keys.opened import TenantKeys
+from secure_memory.keys.roots import file_key, tombstone_key
+from secure_memory.keys.tombstones import TombstoneList
 
 
 class Rotating(Erasing):
@@ -52,6 +57,70 @@ class Rotating(Erasing):
                 self._rewrap(db, new, root, uid)
         self._database.truncate_wal()
         return len(tenants)
+
+    def turn_file(self, new: Key) -> None:
+        """Write keys.db under a key from the `new` store root, in one transaction; other processes find out."""
+        self._database.rekey(file_key(new, self._store))
+        self._database.truncate_wal()
+
+    def turn_list(self, old: Key, new: Key) -> None:
+        """Put the list of tombstones, where there is one, under the `new` store root, durably. Done twice, it is done once."""
+        path = self._list
+        if path is None or not path.exists():
+            return
+        try:
+            TombstoneList(path, tombstone_key(new, self._store)).read()
+        except TamperedError:
+            TombstoneList(path, tombstone_key(old, self._store)).turn(tombstone_key(new, self._store))
+
+    def reload(self) -> None:
+        """Know the store roots that there are now."""
+        self._other_keys()
+
+    # ---- a person's keys ----------------------------------------------------------------------------------------
+
+    def subject_keys(self, tenant: TenantKeys, subject: bytes) -> list[Key]:
+        """The versions of a subject's key, the newest first."""
+        with self._database.transaction(write=False) as db:
+            return self._subject_keys(db, tenant, subject)
+
+    def prepare_subject(self, tenant: TenantKeys, subject: bytes, name: bytes) -> int:
+        """A new version of a subject's key, beside the old one, below which what is prepared from now on is; one that was
+        prepared and not settled is taken. Returns its number."""
+        with self._database.transaction(write=True) as db:
+            query = "SELECT version FROM keys WHERE owner = ? AND purpose = 'subject' ORDER BY version DESC"
+            versions: list[int] = [version for (version,) in db.execute(query, (subject,))]
+            if len(versions) == 1:
+                versions.insert(0, versions[0] + 1)
+                self._insert(
+                    db,
+                    tenant.root,
+                    subject,
+                    "subject",
+                    Key.random(),
+                    tenant=tenant.uid,
+                    subject=subject,
+                    name=name,
+                    version=versions[0],
+                )
+        return versions[0]
+
+    def settle_subject(self, subject: bytes, version: int) -> None:
+        """Destroy the versions before this one, under which no session's key is any more."""
+        with self._database.transaction(write=True) as db:
+            self._bury(db, subject, "subject", below=version)
+            self._sessions.clear()
+        self._database.truncate_wal()
+
+    def _subject_keys(self, db: Connection, tenant: TenantKeys, subject: bytes) -> list[Key]:
+        query = "SELECT version FROM keys WHERE owner = ? AND purpose = 'subject' ORDER BY version DESC"
+        versions = [version for (version,) in db.execute(query, (subject,)).fetchall()] or [None]
+        return [
+            self._open(db, tenant.root, subject, "subject", tenant=tenant.uid, subject=subject, version=version)
+            for version in versions
+        ]
+
+    # ---- how ----------------------------------------------------------------------------------------------------
 
     def _rewrap(self, db: Connection, parent: Key, root: Key, tenant: bytes) -> None:
         query = "SELECT version FROM keys WHERE owner = ? AND purpose = 'tenant' ORDER BY version DESC LIMIT 1"

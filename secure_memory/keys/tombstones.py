@@ -77,13 +77,14 @@ class TombstoneList:
             os.fsync(fd)  # also where another process wrote them, and died before it could
             return len(found) + len(new)
 
-    def rewrite(self, path: Path, key: Key) -> TombstoneList:
-        """The same list at another path under another key, durably: for an epoch turn, which then renames it."""
-        with self._mutex, self._named("rewrite"):
-            path.unlink(missing_ok=True)
-            anew = TombstoneList(path, key)
-            anew.append(self.read())
-            return anew
+    def turn(self, key: Key) -> None:
+        """Replace the list, in one step and durably, by the same under another key, for an epoch turn. Raises as `read`."""
+        with self._mutex, self._named("rewrite"), self._locked() as fd:
+            place = self.path.with_name(f".{self.path.name}.new")
+            place.unlink(missing_ok=True)
+            TombstoneList(place, key).append(self._proven(_all(fd))[0])
+            os.replace(place, self.path)
+            _sync_directory(self.path.parent)
 
     def _proven(self, content: bytes) -> tuple[list[Tombstone], bytes, int]:
         """The tombstones, the last line's MAC, and how many bytes are whole lines."""

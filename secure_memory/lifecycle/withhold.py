@@ -166,5 +166,5 @@ def move(
 def _sealed(tenant: Tenant, item: ItemRow, old: SessionKeys, new: SessionKeys) -> NewItem:
     (text,) = history.unsealed([item], old.key.aead, tenant.keys.uid, old.uid)
     place = Place(tenant.keys.uid, new.uid, os.urandom(16), item.kind, item.role, item.tool, item.created)
-    sealed = seal.seal(new.key.aead, new.version, os.urandom(12), place, text)
+    sealed = seal.seal(new.key.aead, new.version, os.urandom(12), place, text, item.sealed[0])
     return NewItem(place, sdk_items.starts_turn(sdk_items.load(text)), sealed)

@@ -241,7 +241,7 @@ def try_begin(connection: Connection) -> bool:
     try:
         connection.execute("BEGIN IMMEDIATE")
     except DriverError as error:
-        if is_busy(error) or is_unreadable(error):
+        if is_busy(error) or is_stale(error):
             return False
         raise translate(error, "could not begin") from None
     return True
@@ -261,9 +261,10 @@ def is_busy(error: Exception) -> bool:
     return _code(error) in (5, 6)
 
 
-def is_unreadable(error: Exception) -> bool:
-    """Whether a page does not open (SQLITE_NOTADB, SQLITE_CORRUPT): it was changed, or is under another key by now."""
-    return _code(error) in (11, 26)
+def is_stale(error: Exception) -> bool:
+    """Whether the file may be under another key by now: its first page does not open (SQLITE_NOTADB, SQLITE_CORRUPT), or the
+    connection takes it for read-only (SQLITE_READONLY), which it does once it has failed so. Open it anew before raising."""
+    return _code(error) in (8, 11, 26)
 
 
 def is_taken(error: Exception) -> bool:

@@ -163,7 +163,7 @@ class Vault:
                 sqlcipher.begin(connection)
                 break
             except sqlcipher.DriverError as error:
-                if last or not sqlcipher.is_unreadable(error):
+                if last or not sqlcipher.is_stale(error):
                     raise
                 database.reopen()
         return connection

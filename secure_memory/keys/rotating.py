@@ -64,7 +64,7 @@ class Rotating(Erasing):
         self._database.truncate_wal()
 
     def turn_list(self, old: Key, new: Key) -> None:
-        """Put the list of tombstones, where there is one, under the `new` store root, durably. Done twice, it is done once."""
+        """Put the list of tombstones, where there is one, under the `new` store root, durably. Twice does no harm."""
         path = self._list
         if path is None or not path.exists():
             return

@@ -4,6 +4,7 @@
     keys.db      every other key
     system.db    the system vault: the store's own ledger
     vaults/      one file a tenant, named by the vault's uid
+    archives/    what the purge archives, where no other place is named; there from the first one on
     reserve      nothing but room, given away when the disk is full (see `lifecycle.reserve`)
 
 `store.json` is written last, in one step: without it there is no store, and what a killed `create` left behind is begun
@@ -32,6 +33,7 @@ MANIFEST = "store.json"
 KEYS = "keys.db"
 SYSTEM = "system.db"
 VAULTS = "vaults"
+ARCHIVES = "archives"
 RESERVE = "reserve"
 RESERVE_BYTES = 4 << 20
 """Room for the WAL and the index of 64 vaults that each get a few entries, and for a purge in small transactions."""

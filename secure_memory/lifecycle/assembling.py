@@ -13,8 +13,6 @@ What `secmem restore` puts into place and `secmem backup verify` throws away.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +117,7 @@ def assemble(sets: Sets, place: Path, provider: KeyProvider, tombstones: list[Pa
 def _copy(sets: Sets, place: Path, progress: Progress | None) -> None:
     """Copy the files; store.json is the one of the keys, which are never older."""
     with backup_set.told(f"restore to {place.parent}"):
-        (place / directory.VAULTS).mkdir(mode=0o700)
+        (place / directory.VAULTS).mkdir(mode=0o700)  # also where there is no tenant yet
         wanted = [
             *((sets.keys.path / name, name) for name in (directory.MANIFEST, directory.KEYS)),
             *((sets.vaults.path / name, name) for name in sets.vaults.files if name != directory.MANIFEST),
@@ -127,16 +125,11 @@ def _copy(sets: Sets, place: Path, progress: Progress | None) -> None:
         total = sum(source.stat().st_size for source, _ in wanted)
         done = 0
         for source, name in wanted:
-            with open(place / name, "xb", opener=_private) as target, source.open("rb") as file:
-                shutil.copyfileobj(file, target, 1 << 20)
-            backup_set.sync(place / name)
+            (place / name).parent.mkdir(mode=0o700, exist_ok=True)
+            backup_set.copy(source, place / name)
             done += source.stat().st_size
             if progress is not None:
                 progress("copying", done, total)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _erased(shared: SharedStore, places: list[Path], least: int) -> list[Tombstone]:

@@ -1,7 +1,7 @@
 """Backups: consistent copies of a store that is in use, encrypted as the store is.
 
 1. The vaults, each copied in a read transaction of its own, the system vault last: a policy or tenant that a vault knows of,
-   the system vault has to know too.
+   the system vault has to know too. Then the archives in the store: what a purge took out of a vault that was copied later.
 2. keys.db, last of all: so it has the key of whatever the vaults hold. Where a tenant was made meanwhile, or a key replaced,
    that vault is copied again, and keys.db after it.
 3. Both sets are on disk, under names that nobody takes for a backup.
@@ -165,6 +165,7 @@ class _Copying:
         for tenant in (*tenants, system):
             if wanted is None or tenant.keys.vault in wanted or tenant is system:
                 self._copy_vault(place, tenant)
+        self._copy_archives(place / directory.ARCHIVES)
 
     def _copy_vault(self, place: Path, tenant: Tenant) -> None:
         uid, name = tenant.keys.vault.hex(), tenant.keys.name
@@ -173,6 +174,14 @@ class _Copying:
         head = tenant.vault.database.copy_to(file, self._telling(f"tenant {name}"))
         backup_set.sync(file)
         self._vaults[uid] = CopiedVault(tenant.keys.uid.hex(), head.size, head.root.hex())
+
+    def _copy_archives(self, place: Path) -> None:
+        """Copy the archives that are whole, and not copied yet: they are never changed."""
+        archives = self._path / directory.ARCHIVES
+        for file in sorted(archives.iterdir()) if archives.is_dir() else ():
+            if not file.name.startswith(".") and not (place / file.name).exists():
+                place.mkdir(mode=0o700, exist_ok=True)
+                backup_set.copy(file, place / file.name)
 
     def _copy_keys(self, place: Path, since: int) -> KeysCopied:
         file = place / directory.KEYS

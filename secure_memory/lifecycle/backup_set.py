@@ -1,6 +1,6 @@
 """A backup set on disk: a directory of encrypted copies and the manifest that says what they are.
 
-    2026-11-27T033349.123456Z-vaults/   manifest.json  store.json  system.db  vaults/*.db
+    2026-11-27T033349.123456Z-vaults/   manifest.json  store.json  system.db  vaults/*.db  archives/*
     2026-11-27T033349.123456Z-keys/     manifest.json  store.json  keys.db
 
 - A set is written beside its place under a name that begins with a dot, synced, and renamed when it is whole: what a killed
@@ -202,6 +202,14 @@ def write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file that nobody writes to a new one of mode 0600, durably."""
+    with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as to, source.open("rb") as file:
+        shutil.copyfileobj(file, to, _CHUNK)
+        to.flush()
+        os.fsync(to.fileno())
 
 
 def measured(path: Path) -> tuple[int, str]:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from secure_memory import audit, clock
 from secure_memory.actor import Actor
+from secure_memory.directory import ARCHIVES
 from secure_memory.errors import SafetyLimitError
 from secure_memory.lifecycle import purge_plan, reserve
 from secure_memory.lifecycle.purge_plan import PurgeDone, PurgePlan, TenantPlan
@@ -30,8 +31,6 @@ from secure_memory.shared import SYSTEM_TENANT, SharedStore
 Progress = Callable[[str, int, int], None]
 """Called now and then with a tenant, how many of its items are done, and how many there are to do."""
 PathLike = str | os.PathLike[str]
-ARCHIVES = "archives"
-"""Where archives are written: a directory of the store, unless another one is named."""
 
 
 class Purges:

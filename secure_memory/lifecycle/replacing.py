@@ -100,7 +100,7 @@ def swap(restored: Path, place: Path, occupied: bool) -> Path | None:
     """Let `restored` be what is at `place`, durably; returns where that is which was there. Raises StorageError."""
     aside = None
     with told(f"put the restored store to {place}"):
-        for folder in (restored / directory.VAULTS, restored):
+        for folder in (*(path for path in restored.iterdir() if path.is_dir()), restored):
             sync(folder)
         stamp = clock.rfc3339(clock.now()).replace(":", "")
         if restored.parent == place:

@@ -192,6 +192,21 @@ def test_who_may_not_gets_nothing(place: Path, into: Path) -> None:
     assert [] == names(into)
 
 
+def test_archives_come_along(store: SecureStore, into: Path, tmp_path: Path) -> None:
+    """Archives that lie in the store are in the set of vaults and are restored; one that is being written is not."""
+    add(store, "one")
+    assert store.path is not None
+    (store.path / "archives").mkdir()
+    (store.path / "archives" / "a.secmem-archive").write_bytes(b"sealed")
+    (store.path / "archives" / ".b.secmem-archive.partial").write_bytes(b"half")
+    store.backup(into)
+    (vaults,) = into.glob("*-vaults")
+    assert ["archives/a.secmem-archive"] == [name for name in files(vaults) if name.startswith("archives")]
+    SecureStore.restore(into, tmp_path / "new")
+    assert b"sealed" == (tmp_path / "new" / "archives" / "a.secmem-archive").read_bytes()
+    assert ["a.secmem-archive"] == os.listdir(tmp_path / "new" / "archives")
+
+
 # ---- while the store is in use ----------------------------------------------------------------------------------------
 
 

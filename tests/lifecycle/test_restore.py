@@ -110,6 +110,15 @@ def test_to_another_path(backed_up: Path, into: Path, tmp_path: Path) -> None:
         store.audit_verify()
 
 
+def test_a_store_without_tenants(store: SecureStore, into: Path, tmp_path: Path) -> None:
+    """A store that has no tenant yet is backed up and restored like any other, and can get one."""
+    store.backup(into)
+    SecureStore.restore(into, tmp_path / "new")
+    with SecureStore.open(tmp_path / "new") as other:
+        add(other, "first")
+        assert ["first"] == texts(other)
+
+
 def test_a_rollback_is_refused(backed_up: Path, into: Path) -> None:
     """Over a store that went on since, a restore is refused, and changes nothing."""
     before = snapshot(backed_up)

@@ -17,7 +17,7 @@ from secure_memory.actor import Actor
 from secure_memory.errors import KeyManagementError, TamperedError
 from secure_memory.ledger.entry import Entry
 from secure_memory.ledger.ledger import Row, entry_of
-from secure_memory.shared import SYSTEM_TENANT, SharedStore, record
+from secure_memory.shared import SYSTEM_TENANT, SharedStore, record, transact
 from secure_memory.tenancy import Tenant
 from secure_memory.vault import sessions
 from secure_memory.vault.sessions import Names
@@ -103,10 +103,12 @@ def log(
 
 
 def follow(shared: SharedStore, tenant: str | None, wanted: LogFilter, actor: Actor | None) -> Iterator[LogRecord]:
-    """Matching records as they come, without end. It is one `audit.read` of each ledger, at its beginning."""
+    """Matching records as they come, as long as the actor may. It is one `audit.read` of each ledger, at its beginning."""
     places: dict[str, int] = {}
     begun = False
     while True:
+        if begun:
+            transact(shared.system, lambda _: None, "audit.read", actor)  # a later policy may not allow it any more
         for one in tenants(shared, tenant):
             if one.keys.name not in places:
                 record(one, {"action": "audit.read", "detail": {"follow": True}}, actor)

@@ -73,7 +73,7 @@ class Cleaning(Withholding):
         if done.treated:
             changed = zip(given, done.items, texts, strict=True)
             texts = [text if now is was else sdk_items.dump(now) for was, now, text in changed]
-        return Clean(done.items, texts, [*self._waiting.values(), *_originals(done)])
+        return Clean(done.items, texts, [*self._waiting.values(), *originals(done)])
 
     async def _redacted(
         self, opened: Opened, items: Sequence[Item], surface: Surface, blocked: Blocked = "refuse", *, size: int = MUCH
@@ -93,7 +93,7 @@ class Cleaning(Withholding):
             self._waiting.pop(original.token, None)
 
     def _remember(self, done: Redacted) -> None:
-        for original in _originals(done):
+        for original in originals(done):
             self._waiting[original.token] = original
         while len(self._waiting) > WAITING:
             self._waiting.pop(next(iter(self._waiting)))
@@ -113,5 +113,6 @@ def keyed(tenant: Tenant, keys: SessionKeys | None) -> Keyed:
     return Keyed(pseudonym, token)
 
 
-def _originals(done: Redacted) -> list[Original]:
+def originals(done: Redacted) -> list[Original]:
+    """What the tokens stand for that redaction made."""
     return [Original(token.token, token.entity, token.original) for token in done.tokens]

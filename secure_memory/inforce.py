@@ -11,7 +11,8 @@ Called by `service` and `shared`.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable, Collection, Sequence
+from functools import lru_cache, partial
 from hashlib import sha256
 from typing import Literal
 
@@ -21,8 +22,9 @@ from secure_memory.ledger.ledger import VERIFY_HINT
 from secure_memory.policy import model, retention
 from secure_memory.policy.access import Decision, Gate
 from secure_memory.policy.model import Policy
-from secure_memory.redaction.detect import BuiltinDetector, Detector
+from secure_memory.redaction.detect import BuiltinDetector, Detector, Finding
 from secure_memory.redaction.pipeline import Redactor, Rule
+from secure_memory.redaction.walk import Segment
 from secure_memory.vault.control import Control
 from secure_memory.vault.transaction import Transaction
 
@@ -92,10 +94,6 @@ class InForce:
             known = self._floors[tenant] = retention.has_floors(self.policy.retention, tenant)
         return known
 
-    def detectors(self, *, slow: bool) -> list[Detector]:
-        """The detectors besides the builtin one. Raises ConfigurationError where one is not installed."""
-        return _detectors(self.policy, slow=slow)
-
     def redactor(self, blocked: Blocked = "refuse") -> Redactor:
         """What takes personal data out, made at first use. Raises ConfigurationError where a detector is not installed."""
         known = self._redactors.get(blocked)
@@ -112,22 +110,37 @@ def _redactor(policy: Policy, blocked: Blocked) -> Redactor:
         for surface in SURFACES:
             operator = getattr(rule, surface)
             surfaces[surface].append(Rule(rule.id, rule.entity, instead if operator == "block" else operator))
-    return Redactor(surfaces, BuiltinDetector, _detectors(policy, slow=True), allow=told.allow)
+    return Redactor(surfaces, inline(policy), slow(policy), allow=told.allow)
 
 
-def _detectors(policy: Policy, *, slow: bool) -> list[Detector]:
-    """The detectors besides the builtin one: the policy's own patterns, and those that are `slow`."""
-    told = policy.redaction
-    found: list[Detector] = []
-    if told.patterns:
+class _Inline:
+    """The builtin detector and a policy's own patterns, as one: both take time that is linear in the text."""
+
+    name = "builtin"
+
+    def __init__(self, policy: Policy, entities: Collection[str]) -> None:
         from secure_memory.redaction.patterns import PatternDetector  # here: few policies have any
 
-        found.append(PatternDetector([(one.entity, one.pattern, one.context) for one in told.patterns]))
-    if slow and "presidio" in told.detectors:
-        from secure_memory.redaction.presidio import PresidioDetector
+        own = [(one.entity, one.pattern, one.context) for one in policy.redaction.patterns if one.entity in entities]
+        self._both: tuple[Detector, ...] = BuiltinDetector(entities), PatternDetector(own)
 
-        found.append(PresidioDetector())
-    return found
+    def detect(self, segments: Sequence[Segment]) -> list[list[Finding]]:
+        """The findings of each segment."""
+        return [[*ours, *theirs] for ours, theirs in zip(*(one.detect(segments) for one in self._both), strict=True)]
+
+
+def inline(policy: Policy) -> Callable[[frozenset[str]], Detector]:
+    """What makes the detector that runs where it is called, of the entities that it is to look for."""
+    return partial(_Inline, policy) if policy.redaction.patterns else BuiltinDetector
+
+
+def slow(policy: Policy) -> list[Detector]:
+    """The policy's other detectors. Raises ConfigurationError where one is not installed."""
+    if "presidio" not in policy.redaction.detectors:
+        return []
+    from secure_memory.redaction.presidio import PresidioDetector
+
+    return [PresidioDetector()]
 
 
 def first() -> InForce:

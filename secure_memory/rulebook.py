@@ -6,13 +6,10 @@ here; a store's own policy is the store's to tell (`SecureStore.policy_in_force`
 
 from __future__ import annotations
 
-import hmac
 import os
 from dataclasses import dataclass
-from functools import partial
 
-from secure_memory.errors import BlockedContentError
-from secure_memory.inforce import InForce, Surface
+from secure_memory.inforce import InForce
 from secure_memory.policy import examples
 from secure_memory.policy import load as loading
 from secure_memory.policy.difference import Change, difference, shown
@@ -21,7 +18,7 @@ from secure_memory.policy.load import Loaded
 from secure_memory.policy.matching import UNKNOWN, Facts, readings
 from secure_memory.policy.model import Basis, Policy, RetentionRule
 from secure_memory.policy.retention import Outcome, resolve
-from secure_memory.redaction.operators import Keyed
+from secure_memory.preview import as_item, becomes
 from secure_memory.redaction.patterns import check_pattern
 
 __all__ = ["Change", "Facts", "Loaded", "Tested", "difference", "explain", "packs", "read", "rules", "test"]
@@ -140,18 +137,4 @@ def test(source: str | os.PathLike[str]) -> tuple[Tested, ...]:
     """The examples of a pack or a file, run. Raises PolicyError, ConfigurationError where a detector is not installed."""
     policy = read(source).policy
     governing = InForce(policy, 0)
-    return examples.run(policy, lambda text, surface: _redacted(governing, text, surface))
-
-
-def _redacted(governing: InForce, text: str, surface: Surface) -> Redacted:
-    """What becomes of a text. Pseudonyms and tokens are under a key that everybody knows: an example has no tenant."""
-    functions = Keyed(*(partial(_hmac, kind) for kind in (b"pseudonym", b"token")))
-    try:
-        done = governing.redactor().redact([{"role": "user", "content": text}], surface, functions)
-    except BlockedContentError as blocked:
-        return Redacted(None, (blocked.entity,))
-    return Redacted(str(done.items[0]["content"]), tuple(sorted({one.entity for one in done.treated})))
-
-
-def _hmac(key: bytes, data: bytes) -> bytes:
-    return hmac.digest(b"secure-memory example " + key, data, "sha256")
+    return examples.run(policy, lambda text, surface: Redacted(*becomes(governing, as_item(text), surface)))

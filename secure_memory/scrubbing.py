@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 from secure_memory.errors import RedactionError, SecureMemoryError
-from secure_memory.inforce import SURFACES, InForce
-from secure_memory.redaction.detect import BuiltinDetector
+from secure_memory.inforce import SURFACES, InForce, inline
 from secure_memory.redaction.operators import Keyed
 from secure_memory.redaction.pipeline import Redactor, Rule
 
@@ -28,7 +27,7 @@ class Scrubber:
         told = policy.policy.redaction
         treated = {rule.entity: rule.id for rule in told.rules if {getattr(rule, name) for name in SURFACES} != {"keep"}}
         rules = [Rule(id_, entity, "redact") for entity, id_ in treated.items()]
-        self._redactor = Redactor({_LOG: rules}, BuiltinDetector, policy.detectors(slow=False), allow=told.allow)
+        self._redactor = Redactor({_LOG: rules}, inline(policy.policy), allow=told.allow)
 
     def value(self, value: Any, key: str = "value") -> Any:
         """The value, which stands under `key`, without personal data. Raises RedactionError."""

@@ -51,6 +51,7 @@ ROOMS: dict[str, set[str]] = {
     "vault": VAULT,
     "inforce": INFORCE,
     "scrubbing": SCRUBBING,
+    "preview": SCRUBBING,
     "tenancy": TENANCY,
     "service": SERVICE,
     "withholding": WITHHOLDING,
@@ -69,7 +70,7 @@ ROOMS: dict[str, set[str]] = {
     "audit": AUDIT,
     "verification": VERIFICATION,
     "prices": COMMON,
-    "rulebook": INFORCE | {"inforce"},  # policies, without a store
+    "rulebook": SCRUBBING | {"preview"},  # policies, without a store
     "billing": BILLING,
     "catalogue": CATALOGUE,
     "lifecycle": LIFECYCLE,
@@ -79,7 +80,13 @@ ROOMS: dict[str, set[str]] = {
     "agents_sdk": AGENTS_SDK,
     "errors": set(),
     "policies": set(),
-    "cli": {"clock", "doctor", "examples", "rulebook"},  # besides the public names: `from secure_memory import ...`
+    "cli": {
+        "clock",
+        "doctor",
+        "examples",
+        "preview",
+        "rulebook",
+    },  # besides the public names: `from secure_memory import ...`
     "examples": set(),  # likewise
 }
 
@@ -120,7 +127,6 @@ PURE = {
     "policy.wording",
     "policy.written",
     "policy.retention",
-    "policy.matching",
     "policy.durations",
     "policy.access",
 }

@@ -26,7 +26,7 @@ MAX_INTEGER = 2**53  # RFC 8785 3.2.2.3 by way of I-JSON (RFC 7493 2.2)
 ACTIONS = frozenset(
     f"{noun}.{verb}"
     for noun, verbs in {
-        "session": "create read append pop clear branch usage review tag assign end reveal withhold tampered",
+        "session": "create read append pop clear branch usage review tag assign end reveal redact withhold tampered",
         "subject": "export erase",
         "tenant": "create erase",
         "policy": "apply",

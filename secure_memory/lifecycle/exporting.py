@@ -171,6 +171,11 @@ def _wanted(shared: SharedStore, one: Tenant, session_id: str | None, actor: Act
     return found, erased
 
 
+def session_names(shared: SharedStore, one: Tenant, session_id: str | None, actor: Actor | None) -> list[str]:
+    """The sessions of a tenant that have a key, or the one that is named. Raises ConfigurationError where there is none."""
+    return [names.session for names in _wanted(shared, one, session_id, actor)[0]]
+
+
 def _json(names: Names, line: Line) -> bytes:
     """One line. It is ASCII, and exact: what JSON has no word for (NaN) is written as the SDK writes it."""
     fields = {

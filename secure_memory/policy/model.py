@@ -26,7 +26,7 @@ API_VERSION: Literal["secmem/v1"] = "secmem/v1"
 ACTIONS = frozenset(
     f"{noun}.{verb}"
     for noun, verbs in {
-        "session": "create read append pop clear branch usage review tag assign end reveal",
+        "session": "create read append pop clear branch usage review tag assign end reveal redact",
         "subject": "export erase",
         "tenant": "create erase",
         "policy": "apply",

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from agents import RunContextWrapper, SQLiteSession, Usage
 
-from secure_memory import SecureSession, inforce, service, shared
+from secure_memory import SecureSession, audit, inforce, service, shared
 from secure_memory.actor import Actor, acting_as
 from secure_memory.errors import AccessDeniedError, RollbackError, TamperedError
 from secure_memory.inforce import InForce, StalePolicyError
+from secure_memory.lifecycle.archive import ArchiveWriter
 from secure_memory.policy.model import Policy
 from secure_memory.store import SecureStore
 from secure_memory.vault import sqlcipher
@@ -164,6 +165,16 @@ def test_a_policy_that_another_process_applied_is_in_force_at_once(
         assert [user("hello")] == session.blocking.get_items(actor="user:owner")
 
 
+def test_who_follows_the_log_stops_where_a_later_policy_stops_it(
+    store: SecureStore, place: Path, elsewhere: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log that is followed is looked at again and again, each time by the policy that is in force then."""
+    monkeypatch.setattr(audit.time, "sleep", lambda _: elsewhere(APPLY, place))
+    store.session("s").blocking.add_items([user("hello")])
+    with pytest.raises(AccessDeniedError, match=r"may not audit\.read"):
+        next(store.audit_follow(action="session.pop"))
+
+
 def test_a_system_vault_that_went_back_is_noticed(place: Path) -> None:
     """Where system.db alone is an older copy, a vault is governed by a policy that it does not know: nothing is done by
     the policy before, and the store's own ledger says so. Without anchors: they would have noticed before."""
@@ -246,6 +257,9 @@ def house(place: Path) -> Iterator[SecureStore]:
         theirs = SQLiteSession("theirs", place.parent / "some-path")
         asyncio.run(theirs.add_items([user("brought")]))
         theirs.close()
+        archive_key = store._shared.keyring.store_key("archive")
+        header = {"store": store._shared.manifest.uid.hex(), "tenant": "default"}
+        ArchiveWriter(place.parent / "some-file", archive_key, header).finish()
         yield store
 
 
@@ -271,7 +285,7 @@ GIVEN: dict[str, Any] = {
         last_agent=None,
     ),
 }
-"""What a method is asked with, by the names of its arguments; `path`, `out` and `directory` are places of the test."""
+"""What a method is asked with, by the names of its arguments; `path`, `file`, `out` and `directory` are places of the test."""
 OPEN = {
     # these tell who may do what, so that whoever was denied can find out why; there is nothing in them of what is kept
     "access_check",
@@ -280,6 +294,7 @@ OPEN = {
     "audit_anchor",
     "close",
     "on_reserve",
+    "log_processor",
     # these make the handle that the others are asked of, or work on files that are no store, whose keys one has to have
     "open",
     "create",
@@ -301,7 +316,7 @@ def guarded(kind: type) -> list[str]:
 
 def asked(method: Callable[..., Any], place: Path) -> Any:
     """What the method returns, asked with what it cannot do without. KeyError: say in GIVEN what a new argument is."""
-    places = {name: place.parent / f"some-{name}" for name in ("path", "out", "directory")}
+    places = {name: place.parent / f"some-{name}" for name in ("path", "file", "out", "directory")}
     required = [p for p in inspect.signature(method).parameters.values() if p.default is p.empty and p.kind < p.VAR_KEYWORD]
     given = {p.name: {**GIVEN, **places}[p.name] for p in required if p.kind is not p.VAR_POSITIONAL}
     positional = [given.pop(p.name) for p in required if p.kind is p.POSITIONAL_ONLY]

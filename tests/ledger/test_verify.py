@@ -230,6 +230,28 @@ def test_a_branch_that_is_doubled(book: Book) -> None:
 # progress
 
 
+def controlled(book: Book, *said: tuple[str, str]) -> None:
+    """Entries with these actions and control digests, after one with the digest "aa"."""
+    book.execute("DELETE FROM ledger")
+    book.tail = Tail()
+    for action, control in (("tenant.create", "aa"), *said):
+        book.append({"action": action, "control": control})
+
+
+@pytest.mark.parametrize("action", ["policy.apply", "hold.place", "hold.release"])
+def test_the_control_state_changes_with_an_entry_that_says_so(book: Book, action: str) -> None:
+    """A policy that comes into force, a hold that is placed or released: from there on entries carry another digest."""
+    controlled(book, ("session.read", "aa"), (action, "bb"), ("session.read", "bb"), (action, "aa"))
+    assert 5 == verify(book.execute, LEDGER, TENANT).tail.size
+
+
+def test_the_control_state_changes_with_no_other_entry(book: Book) -> None:
+    """An older control state that was put back is found where entries carry it, though they agree with it ever after."""
+    controlled(book, ("hold.place", "bb"), ("session.read", "aa"), ("session.read", "aa"))
+    with pytest.raises(TamperedError, match="ledger entry 2 carries another control state"):
+        verify(book.execute, LEDGER, TENANT)
+
+
 def test_progress_is_told(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
     """Now and then it is told how many rows were checked."""
     monkeypatch.setattr(module, "_PROGRESS_EVERY", 4)

@@ -128,7 +128,7 @@ def erase(settings: Settings, /, session_id: str, tenant: str, yes: bool, certif
     """
     erasing.refuse_existing(certificate)
     erasing.confirm(f"the conversation {session_id!r} of tenant {tenant!r}", session_id, yes=yes)
-    with settings.opened() as store:
+    with settings.opened(on_reserve=True) as store:
         report = store.session_erase(session_id, tenant=tenant)
     erasing.tell(settings, report, certificate)
 

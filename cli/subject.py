@@ -81,6 +81,6 @@ def erase(settings: Settings, /, name: str, tenant: str, yes: bool, certificate:
     """
     erasing.refuse_existing(certificate)
     erasing.confirm(f"{name!r} of tenant {tenant!r}, with every conversation", name, yes=yes)
-    with settings.opened() as store:
+    with settings.opened(on_reserve=True) as store:
         report = store.subject_erase(name, tenant=tenant)
     erasing.tell(settings, report, certificate)

@@ -11,7 +11,7 @@ from secure_memory import items as sdk_items
 from secure_memory.actor import Actor, program, resolve
 from secure_memory.errors import ConfigurationError
 from secure_memory.items import Item
-from secure_memory.lifecycle import certificate, withhold
+from secure_memory.lifecycle import certificate, reserve, withhold
 from secure_memory.lifecycle.certificate import Certificate
 from secure_memory.lifecycle.erase import Kind, SessionErasure
 from secure_memory.shared import SharedStore, transact
@@ -97,6 +97,7 @@ class Erasures:
         one = shared.existing_tenant(tenant)
         if reason is not None:
             who = replace(resolve(None, None, who) or program(), reason=reason)
-        erasure, already = SessionErasure(shared, one, kind, name, who).run()
+        with reserve.at_hand(shared.path):
+            erasure, already = SessionErasure(shared, one, kind, name, who).run()
         signed = certificate.parse(erasure.certificate or "")
         return ErasureReport(tenant, kind, already, len(erasure.sessions), erasure.items, erasure.withheld, signed)

@@ -53,8 +53,8 @@ def small_disk(talk: Any, volume: str, size: int = DISK) -> Path:
     return Path(volume, "store")
 
 
-def add(store: SecureStore, text: str) -> None:
-    with store.session("s") as session:
+def add(store: SecureStore, text: str, session_id: str = "s") -> None:
+    with store.session(session_id) as session:
         asyncio.run(session.add_items([{"role": "user", "content": text}]))
 
 
@@ -75,6 +75,26 @@ def verifies(talk: Any, volume: str) -> None:
 def test_an_open_store_verifies_on_a_full_disk(start: Callable[..., Any], place: Any) -> None:
     """A store that is open is verified and its log is read on a full disk, where nothing else can be written."""
     on_a_small_disk(start, verifies, place)
+
+
+def erases_and_purges(talk: Any, volume: str) -> None:
+    path = small_disk(talk, volume)
+    with SecureStore.create(path) as store:
+        for n in range(20):
+            add(store, "x" * 2000 + str(n), f"s{n}")
+    with full(volume):
+        for n in range(3):
+            with SecureStore.on_reserve(path), SecureStore.open(path) as store:
+                assert 1 == store.subject_erase(f"s{n}").sessions
+                assert [] == [one.name for one in store.sessions(subject=f"s{n}")]
+        with SecureStore.on_reserve(path), SecureStore.open(path) as store:
+            store.purge(apply=True)
+            store.audit_verify()
+
+
+def test_erasing_and_purging_on_a_full_disk(start: Callable[..., Any], place: Any) -> None:
+    """People are erased and what is due is purged on a full disk, again and again, since that is what makes room."""
+    on_a_small_disk(start, erases_and_purges, place)
 
 
 def opens(talk: Any, volume: str) -> None:

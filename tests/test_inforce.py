@@ -285,7 +285,7 @@ GIVEN: dict[str, Any] = {
         last_agent=None,
     ),
 }
-"""What a method is asked with, by the names of its arguments; `path`, `file`, `out` and `directory` are places of the test."""
+"""What a method is asked with, by the names of its arguments; `path`, `file`, `out`, `directory` are places of the test."""
 OPEN = {
     # these tell who may do what, so that whoever was denied can find out why; there is nothing in them of what is kept
     "access_check",

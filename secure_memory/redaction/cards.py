@@ -63,9 +63,12 @@ def _cards(seen: Candidate) -> Iterator[Hit]:
     if len(digits_of(seen.match.group())) < 12:
         return
     runs = [(m.start(), m.end()) for m in _RUN.finditer(seen.whole, seen.match.start(), seen.match.end())]
+    sizes = [end - start for start, end in runs]
     first = 0
     while first < len(runs):
-        for last in range(first, min(first + 19, len(runs))):
+        # Digits one by one are a number from the first of them on: else a column of digits would be looked at from each.
+        inner = first > 0 and sizes[first] <= 2 and sizes[first - 1] == sizes[first]
+        for last in range(first, first if inner else min(first + 19, len(runs))):
             hit = _card(seen, runs[first : last + 1])
             if hit:
                 yield hit

@@ -15,8 +15,9 @@ from functools import lru_cache
 from secure_memory.redaction.candidate import Candidate, Check, Hit, Shape, digits_of
 from secure_memory.redaction.credentials import NO_SECRET, USERINFO
 
-_LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.\-]+\Z", re.ASCII)
-_WIDE_LOCAL = re.compile(r"[\w!#$%&'*+/=?^`{|}~.\-]+\Z")
+_LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`~.\-]+\Z", re.ASCII)
+# Braces and bars are allowed too (RFC 5322 3.2.3), and stand in templates rather than in addresses.
+_WIDE_LOCAL = re.compile(r"[\w!#$%&'*+/=?^`~.\-]+\Z")
 _DOMAIN = re.compile(r"@(?:\w(?:[\w\-]{0,61}\w)?\.){1,8}(?:[^\W\d_]{2,24}|xn--[\w\-]{2,59})(?!\w)")
 _MAX_LOCAL = 64
 """Characters before the @: RFC 5321 4.5.3.1.1."""
@@ -44,10 +45,58 @@ def _email(seen: Candidate) -> Iterator[Hit]:
 # ---- phones ----------------------------------------------------------------------------------------------------------
 
 PHONE_WORDS = (
-    *("phone", "phones", "phone number", "telephone", "tel", "mobile", "cell", "cellphone", "fax", "call", "calling", "called"),
-    *("text", "sms", "whatsapp", "signal", "dial", "ring", "office", "desk", "answering", "message", "messages", "registered"),
-    *("reach", "reached", "contact", "hotline", "voicemail", "landline", "number is", "my number", "his number", "her number"),
-    *("their number", "telefon", "telefonnummer", "handy", "mobil", "téléphone", "portable", "teléfono", "telefono", "móvil"),
+    *(
+        "phone",
+        "phones",
+        "phone number",
+        "telephone",
+        "tel",
+        "mobile",
+        "cell",
+        "cellphone",
+        "fax",
+        "call",
+        "calling",
+        "called",
+    ),
+    *(
+        "text",
+        "sms",
+        "whatsapp",
+        "signal",
+        "dial",
+        "ring",
+        "office",
+        "desk",
+        "answering",
+        "message",
+        "messages",
+        "registered",
+    ),
+    *(
+        "reach",
+        "reached",
+        "contact",
+        "hotline",
+        "voicemail",
+        "landline",
+        "number is",
+        "my number",
+        "his number",
+        "her number",
+    ),
+    *(
+        "their number",
+        "telefon",
+        "telefonnummer",
+        "handy",
+        "mobil",
+        "téléphone",
+        "portable",
+        "teléfono",
+        "telefono",
+        "móvil",
+    ),
     *("cellulare", "telefone", "celular", "telefoon", "puhelin"),
 )
 _GROUPED_NANP = re.compile(

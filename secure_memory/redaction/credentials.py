@@ -122,8 +122,13 @@ def _spoken(seen: Candidate) -> Iterator[Hit]:
         yield Hit(start, end, 0.8, None, "password")
 
 
+_NEXT = re.compile(r"&[\w\-]{1,40}=")
+
+
 def _trimmed(seen: Candidate, start: int, end: int) -> tuple[int, int]:
-    """Without the full stop or the bracket that closes the sentence."""
+    """Without the full stop or the bracket that closes the sentence, and without a URL's next parameter."""
+    parameter = _NEXT.search(seen.whole, start, end)
+    end = parameter.start() if parameter else end
     text = seen.whole[start:end]
     end -= len(text) - len(text.rstrip(".:?)}"))
     if text.startswith("[") and text.rstrip(".:?)}").endswith("]"):

@@ -126,8 +126,8 @@ def _birth(seen: Candidate) -> Iterator[Hit]:
     start, end = seen.match.span()
     if not seen.apart(start, end) or _TIME.match(seen.whole, end, seen.last):
         return
-    numbers = [int(number) for number in re.findall(r"\d+", seen.match.group())]
-    if any(12 < number <= 31 for number in numbers) or all(number <= 12 or number > 31 for number in numbers):
+    small = [int(number) for number in re.findall(r"\d+", seen.match.group()) if len(number) <= 2][:2]
+    if all(1 <= number <= 31 for number in small) and (len(small) < 2 or min(small) <= 12):
         context = seen.said_before(start, BIRTH_WORDS, 40)
         if context:
             yield Hit(start, end, 0.9, None, context)

@@ -119,6 +119,6 @@ def _codice_fiscale(seen: Candidate) -> Iterator[Hit]:
 
 
 SHAPES = (
-    Shape("NATIONAL_ID", r"[A-Za-z]{0,6}\d[A-Za-z0-9 .\-/+]{6,22}", _national, digits=4, words=_NAMES),
+    Shape("NATIONAL_ID", r"(?:[A-Za-z]{1,6}|[XYZxyz]-)?\d[A-Za-z0-9 .\-/+]{6,22}", _national, digits=4, words=_NAMES),
     Shape("NATIONAL_ID", r"[A-Z]{6}[0-9L-V]{2}[A-EHLMPR-T][0-9L-V]{2}[A-Z][0-9L-V]{3}[A-Z]", _codice_fiscale, digits=1),
 )

@@ -20,13 +20,12 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import platformdirs
 
@@ -52,8 +51,7 @@ _UNKNOWN_BOOT = bytes(16)
 _INCIDENT = "treat this as an incident: keep the store and the anchor as they are, and run `secmem audit verify`"
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """What an anchor says: the newest durable head, the newest head seen, and the boot it was seen in."""
 
     durable: Head
@@ -145,7 +143,7 @@ class Anchor:
         except OSError as error:
             raise self._unreadable(error) from error
         try:
-            with self._mutex, _locked(fd, fcntl.LOCK_SH):
+            with self._mutex, _Locked(fd, fcntl.LOCK_SH):
                 newest = _newest(fd)
         except _DamagedError as error:
             hint = f"{_INCIDENT}; if it finds nothing, begin a new anchor: `secmem audit anchor --init`"
@@ -203,28 +201,22 @@ class Anchor:
             os.close(self._fd)
             self._fd = None
 
-    @contextmanager
-    def _open_locked(self) -> Iterator[int]:
+    def _open_locked(self) -> _Locked:
         """Give the file, open for reading and writing, made if need be, and locked against other processes."""
         if self._fd is not None and os.fstat(self._fd).st_nlink == 0:
             self._drop()  # deleted or replaced under us: what we would write there, nobody would read
         if self._fd is None:
-            self._fd = self._open()
-        with _locked(self._fd, fcntl.LOCK_EX):
-            yield self._fd
-
-    def _open(self) -> int:
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.path.parent.mkdir(mode=0o700, exist_ok=True)
-        return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path.parent.mkdir(mode=0o700, exist_ok=True)
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        return _Locked(self._fd, fcntl.LOCK_EX)
 
     def _unreadable(self, error: OSError) -> StorageError:
         hint = f"make it readable for this user, or name another directory in {ANCHOR_VARIABLE}"
         return StorageError(f"the anchor {self.path} can't be read: {error.strerror}", hint=hint)
 
 
-@dataclass(frozen=True, slots=True)
-class _Slot:
+class _Slot(NamedTuple):
     number: int
     counter: int
     state: State
@@ -281,19 +273,25 @@ def _write_next(fd: int, newest: _Slot | None, state: State) -> None:
         raise OSError(errno.ENOSPC, "the anchor was written only in part")
 
 
-@contextmanager
-def _locked(fd: int, kind: int) -> Iterator[None]:
+class _Locked(NamedTuple):
     """Hold a lock against other processes. It is released in words: closing does not, while a child has a copy open."""
-    give_up = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(fd, kind | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if time.monotonic() > give_up:
-                raise TimeoutError(errno.ETIMEDOUT, "another process holds the anchor's lock") from None
-            time.sleep(0.0001)
-    try:
-        yield
-    finally:
-        fcntl.flock(fd, fcntl.LOCK_UN)
+
+    fd: int
+    kind: int
+
+    def __enter__(self) -> int:
+        give_up = None
+        while True:
+            try:
+                fcntl.flock(self.fd, self.kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                now = time.monotonic()
+                give_up = give_up or now + LOCK_SECONDS
+                if now > give_up:
+                    raise TimeoutError(errno.ETIMEDOUT, "another process holds the anchor's lock") from None
+                time.sleep(0.0001)
+            else:
+                return self.fd
+
+    def __exit__(self, *_: object) -> None:
+        fcntl.flock(self.fd, fcntl.LOCK_UN)

@@ -17,7 +17,6 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from secure_memory import clock
@@ -32,8 +31,7 @@ _MAC_PREFIX = struct.Struct(">14sQqqII")
 HOST = socket.gethostname()[:200]
 
 
-@dataclass(frozen=True, slots=True)
-class Tail:
+class Tail(NamedTuple):
     """Where a ledger ends: its size in entries, the peaks of its tree, its root."""
 
     size: int = 0

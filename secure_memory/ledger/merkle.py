@@ -14,8 +14,8 @@ Pure. Called by `ledger` (append, prove), `verify` and `export` (verify). Hashes
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
+from typing import NamedTuple
 
 # Bytes in a leaf, a node or a root.
 HASH_SIZE = 32
@@ -27,8 +27,7 @@ EMPTY_ROOT = sha256(b"").digest()
 Node = Callable[[int, int], bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """A ledger at one moment: how many entries it had, and the root over them."""
 
     size: int

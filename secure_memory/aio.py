@@ -97,6 +97,7 @@ class AsyncSecureStore:
     export_sessions = _Awaited(SecureStore.export_sessions)
     key_rotate = _Awaited(SecureStore.key_rotate)
     subject_erase = _Awaited(SecureStore.subject_erase)
+    tenant_erase = _Awaited(SecureStore.tenant_erase)
     session_erase = _Awaited(SecureStore.session_erase)
     subject_withheld = _Awaited(SecureStore.subject_withheld)
     certificate_verify = _Awaited(SecureStore.certificate_verify)

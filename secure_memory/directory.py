@@ -213,7 +213,12 @@ def _write(path: Path, manifest: Manifest) -> None:
         file.flush()
         os.fsync(file.fileno())
     new.rename(path)
-    fd = os.open(path.parent, os.O_RDONLY)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Have what changed in the directory on disk. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
     finally:

@@ -129,6 +129,14 @@ class SharedStore:
                 self._policy = inforce.first()
             return self._opened(keys, {**asking(None), "action": "store.create"})
 
+    def forget(self, name: str) -> None:
+        """Close a tenant that was erased, and keep none of its keys."""
+        with self._making:
+            tenant = self._tenants.pop(name, None)
+            if tenant is not None:
+                tenant.vault.close()
+                tenant.keys.zero()
+
     # ---- the policy ---------------------------------------------------------------------------------------------
 
     @property

@@ -121,6 +121,8 @@ class Door:
                 return None
             self._check_subject(tenant, keys)
             self._opened = Opened(tenant, keys, self._store.policy, self._made)
+        elif self._opened.tenant is not self._store.known_tenant(self._tenant):
+            self._opened = None  # it was erased
         elif self._opened.policy is not self._store.policy:
             self._opened = replace(self._opened, policy=self._store.policy)
         return self._opened

@@ -16,7 +16,7 @@ import base64
 import json
 import os
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -39,6 +39,11 @@ METHOD = (
     "Each session's items were sealed with AES-256-GCM under a random key of that session, wrapped under a random key of the"
     " subject. These keys were destroyed: deleted from the key database and its write-ahead log. Then the sealed items and"
     " names were deleted and overwritten in the tenant's database, and its write-ahead log was truncated."
+)
+TENANT_METHOD = (
+    "The ledger was archived under the store's archive key, and the archive read back and compared with the ledger's root."
+    " Then the tenant's root key and every key below it were destroyed: deleted from the key database and its write-ahead"
+    " log. Then the tenant's database was removed: it was encrypted as a whole under one of these keys."
 )
 WIDTH = 78
 
@@ -125,14 +130,23 @@ def of_erasure(shared: SharedStore, tenant: Tenant, erasure: Erasure) -> Certifi
     )
 
 
-def of_tenant(
-    shared: SharedStore, tenant: str, keys: Sequence[Mapping[str, Any]], figures: Mapping[str, Any]
-) -> Certificate:
-    """The certificate of the erasure of a tenant, whose uid is given in hex, signed. `figures` are what else it states."""
-    begun, actor, reason = figures["begun"], figures["actor"], figures.get("reason")
-    head = _head(shared, "tenant", tenant, begun, actor, reason)
-    more = {name: value for name, value in figures.items() if name not in ("begun", "actor", "reason")}
-    return issue(shared, {**head, "method": METHOD, "keys": list(keys), "withheld": [], **more})
+def of_tenant(shared: SharedStore, erasure: Erasure) -> Certificate:
+    """The certificate of the erasure of a tenant, signed. Of its keys it names those that all others were below."""
+    return issue(
+        shared,
+        {
+            **_head(shared, "tenant", erasure.subject, erasure.begun, erasure.actor, erasure.reason),
+            "method": TENANT_METHOD,
+            "keys": [dict(key) for key in erasure.keys],
+            "items": dict(erasure.items),
+            "session_count": erasure.figures["count"],
+            "usage": dict(erasure.figures["usage"]),
+            "archived": dict(erasure.figures["archived"]),
+            "withheld": [],
+            "searched": {**erasure.searched, "found": 0},
+            "tombstones": erasure.listed,
+        },
+    )
 
 
 def _head(shared: SharedStore, kind: str, tenant: str, begun: int, actor: str, reason: str | None) -> dict[str, Any]:
@@ -195,6 +209,9 @@ def _lines(said: Mapping[str, Any], public_key: str) -> list[str]:
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(said["items"].items()))
     lines = ["CERTIFICATE OF ERASURE", "", *_facts(said), "", "WHAT WAS ERASED", ""]
     lines += _said(f"{items} items of conversation{f' ({kinds})' if kinds else ''} and {said.get('tokens', 0)} tokens.")
+    if "archived" in said:
+        entries, root = said["archived"]["entries"], said["archived"]["root"]
+        lines += _said(f"The ledger, {entries} entries with the root {root}, is in the archive {said['archived']['file']}.")
     lines += ["", "HOW", "", *_said(said["method"]), ""]
     for key in said["keys"]:
         lines.append(f"  {key['purpose']} key of {key['owner']}, version {key['version']}, {key['destroyed']}")
@@ -224,7 +241,7 @@ def _facts(said: Mapping[str, Any]) -> list[str]:
     facts = [
         ("Erased", said["kind"]),
         ("Subject", said.get("subject")),
-        ("Sessions", len(said["sessions"]) if "sessions" in said else None),
+        ("Sessions", len(said["sessions"]) if "sessions" in said else said["session_count"]),
         ("Tenant", said["tenant"]),
         ("Store", said["store"]),
         ("Asked for by", said["asked_by"]),

@@ -14,6 +14,7 @@ from secure_memory.items import Item
 from secure_memory.lifecycle import certificate, reserve, withhold
 from secure_memory.lifecycle.certificate import Certificate
 from secure_memory.lifecycle.erase import Kind, SessionErasure
+from secure_memory.lifecycle.erase_tenant import TenantErasure
 from secure_memory.shared import SharedStore, transact
 from secure_memory.vault import erasures, history, sessions
 from secure_memory.vault.sessions import SessionRow
@@ -56,6 +57,18 @@ class Erasures:
         """Erase one conversation. As `subject_erase`; her other sessions, and her tokens, are left alone."""
         return self._erase("session", session_id, tenant, reason)
 
+    def tenant_erase(self, name: str, *, reason: str | None = None) -> ErasureReport:
+        """Erase a tenant: archive its ledger, destroy its keys, remove its file, certify it. Its name stays taken.
+
+        Raises ConfigurationError where there is no such tenant, LegalHoldError and RetentionError where anything has to be
+        kept, and otherwise as `subject_erase`.
+        """
+        shared, who = self._open(), self._asking(reason)
+        with reserve.at_hand(shared.path):
+            erasure, already = TenantErasure(shared, name, who).run()
+        signed = certificate.parse(erasure.certificate or "")
+        return ErasureReport(name, "tenant", already, erasure.figures["count"], erasure.items, (), signed)
+
     def subject_withheld(self, session: str, *, tenant: str = "default") -> list[Item]:
         """What was withheld of a session when it was erased, for who may export a subject's data. `session` is its uid, as
         the certificate says it. It is a `subject.export` entry. Raises ConfigurationError, AccessDeniedError,
@@ -93,11 +106,14 @@ class Erasures:
     def _erase(self, kind: Kind, name: str, tenant: str, reason: str | None) -> ErasureReport:
         if not isinstance(name, str) or not name:
             raise ValueError(f"a {kind} to erase has a name")
-        shared, who = self._open(), self._who()
+        shared, who = self._open(), self._asking(reason)
         one = shared.existing_tenant(tenant)
-        if reason is not None:
-            who = replace(resolve(None, None, who) or program(), reason=reason)
         with reserve.at_hand(shared.path):
             erasure, already = SessionErasure(shared, one, kind, name, who).run()
         signed = certificate.parse(erasure.certificate or "")
         return ErasureReport(tenant, kind, already, len(erasure.sessions), erasure.items, erasure.withheld, signed)
+
+    def _asking(self, reason: str | None) -> Actor | None:
+        """Who asks, with the reason that was given for this."""
+        who = self._who()
+        return who if reason is None else replace(resolve(None, None, who) or program(), reason=reason)

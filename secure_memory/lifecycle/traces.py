@@ -27,7 +27,7 @@ def gather(tx: Transaction, rows: Sequence[SessionRow], held: Sequence[Held]) ->
             found = tx.execute("SELECT substr(sealed, 4, ?) FROM items WHERE id >= ? AND id < ?", (BYTES, *span))
             sealed += [piece for (piece,) in found]
     sealed = list(dict.fromkeys(sealed))  # a branch has copies of what it was forked from
-    return [*_some(sealed), *_some([key.wrapped[1 : 1 + BYTES] for key in held])]
+    return [*some(sealed), *some([key.wrapped[1 : 1 + BYTES] for key in held])]
 
 
 def noted(traces: Sequence[bytes]) -> list[str]:
@@ -40,7 +40,7 @@ def from_note(note: Sequence[str]) -> list[bytes]:
     return [bytes.fromhex(trace)[::-1] for trace in note]
 
 
-def _some(pieces: Sequence[bytes]) -> list[bytes]:
+def some(pieces: Sequence[bytes]) -> list[bytes]:
     """At most `MOST` of the pieces, the first and the last among them, and others evenly between."""
     if len(pieces) <= MOST:
         return list(pieces)

@@ -111,6 +111,11 @@ def refuse_all_kept(tenant: str, found: list[Weighed]) -> None:
     raise RetentionError(message, hint="`secmem policy explain` shows the rule; erase again when its time has passed")
 
 
+def refuse_any_kept(tenant: str, found: list[Weighed]) -> None:
+    """Raise LegalHoldError or RetentionError where anything may not be deleted: a tenant goes whole or not at all."""
+    refuse_all_kept(tenant, [Weighed(one.kept, 0) for one in found])
+
+
 def said_of(row: SessionRow, kept: list[tuple[ItemRow, Outcome]]) -> list[dict[str, Any]]:
     """What the certificate says of the items that are kept: one record for each reason and day."""
     counted: Counter[tuple[str, tuple[str, ...], tuple[str, ...], str | None]] = Counter()

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -111,6 +112,16 @@ class Database(Anchored):
         open_ones.add(self)
         return connection
 
+    def is_in_place(self) -> bool:
+        """Whether the vault is open, and its file still where it was: else opening it says what is wrong."""
+        if self.connection is None or self.identity.path is None:
+            return self.connection is not None
+        try:
+            status = os.stat(self.identity.path)
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self._file
+
     def _existing(self) -> tuple[Path, tuple[int, int]]:
         """The vault's path, and which file is there: what is written to one that no longer is, nobody would ever read.
 
@@ -122,7 +133,7 @@ class Database(Anchored):
                 status = path.stat()
                 return path, (status.st_dev, status.st_ino)
         except (FileNotFoundError, NotADirectoryError):
-            pass
+            self._key.ask()  # says so where the tenant was erased
         except OSError as error:
             why = (error.strerror or "unknown error").lower()
             raise StorageError(f"{self.where()}: could not look for its vault: {why}", hint="check modes") from None

@@ -31,11 +31,12 @@ STAGES = ("begun", "keys", "rows", "files", "done")
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """An erasure of one subject or session. Uids are in hex, times in microseconds.
+    """An erasure of a subject, a session or a tenant. Uids are in hex, times in microseconds.
 
     `sessions` are those it is about, `kept` those of them that live on under other keys; `items` counts what is erased by
     kind; `keys` are the ids of the destroyed keys, and `listed` is how long the list of tombstones was then; `withheld` says
-    what is kept, by which law or matter, until when; `traces` are bytes to search the files for, until they were.
+    what is kept, by which law or matter, until when; `traces` are bytes to search the files for, until they were. Of
+    a tenant, `subject` and `sessions` are its uid and its vault's, and `figures` say how much there was.
     """
 
     id: int
@@ -54,6 +55,7 @@ class Erasure:
     withheld: Sequence[Mapping[str, Any]] = ()
     traces: Sequence[str] = ()
     searched: Mapping[str, int] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
     certificate: str | None = None
 
     def is_past(self, stage: str) -> bool:

@@ -40,8 +40,12 @@ class FileKey:
                 raise
             return connection
 
+    def ask(self) -> Sequence[Key]:
+        """The keys that the file may be under. Raises KeyDestroyedError where the tenant was erased."""
+        return () if self._ask is None else self._ask()
+
     def _another(self, path: Path | None) -> sqlcipher.Connection | None:
-        for key in () if self._ask is None else self._ask():
+        for key in self.ask():
             try:
                 connection = sqlcipher.connect(path, key.bytes + self._salt)
             except TamperedError:

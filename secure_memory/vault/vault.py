@@ -69,7 +69,7 @@ class Vault:
         if operation.durable or self._queue or not database.lock.acquire(blocking=False):
             return False
         try:
-            if database.connection is None or self._closed or not database.anchor_allows():
+            if self._closed or not database.is_in_place() or not database.anchor_allows():
                 return False
             database.set_synchronous("NORMAL")
             if not sqlcipher.try_begin(database.connection):

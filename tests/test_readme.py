@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from secure_memory import rulebook
+
 README = Path(__file__).parents[1] / "README.md"
 
 
@@ -33,6 +35,16 @@ def test_readme_runs_and_prints_what_it_says(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         for line in promised(block):
             assert line in done.stdout, (line, done.stdout)
+
+
+def test_the_readme_s_policy_is_one(tmp_path: Path) -> None:
+    """The policy that the README shows is accepted by `secmem policy check`, without a warning but the one that is meant."""
+    (shown,) = re.findall(r"```yaml\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    (tmp_path / "clinic.yaml").write_text(shown)
+    found = rulebook.read(tmp_path / "clinic.yaml")
+    assert "clinic" == found.policy.metadata.name
+    assert ["patient-record"] == [rule for rule in ("patient-record",) if any(rule in line for line in found.warnings)]
+    assert 1 == len(found.warnings)
 
 
 def test_readme_has_a_first_result_by_line_20() -> None:

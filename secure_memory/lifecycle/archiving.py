@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from secure_memory import clock
 from secure_memory.errors import ConfigurationError
 from secure_memory.lifecycle.archive import PARTIAL, ArchiveWriter
-from secure_memory.lifecycle.surveying import Known, Survey, Unit
+from secure_memory.lifecycle.fates import Known, Unit
+from secure_memory.lifecycle.surveying import Survey
 from secure_memory.shared import SharedStore
 from secure_memory.vault import branches, history
 from secure_memory.vault.history import ItemRow

@@ -24,7 +24,8 @@ import orjson
 from secure_memory import clock
 from secure_memory.errors import ConfigurationError, StalePlanError, StorageError
 from secure_memory.keys.key import Key
-from secure_memory.lifecycle.surveying import OVERDUE_AFTER, Fate, Unit
+from secure_memory.lifecycle.fates import Fate, Unit
+from secure_memory.lifecycle.surveying import OVERDUE_AFTER
 
 VALID = 7 * 86_400_000_000
 """How long a plan may be applied, in microseconds: after a week what is due is another question."""

@@ -22,9 +22,10 @@ from secure_memory.ledger.ledger import stored_nodes
 from secure_memory.ledger.merkle import root_at
 from secure_memory.lifecycle import archiving
 from secure_memory.lifecycle.disposing import Disposed, dispose
+from secure_memory.lifecycle.fates import Known, Unit
 from secure_memory.lifecycle.purge_plan import PurgeDone, Tally, TenantPlan
 from secure_memory.lifecycle.safety import Limit, only_one
-from secure_memory.lifecycle.surveying import Known, Survey, Unit
+from secure_memory.lifecycle.surveying import Survey
 from secure_memory.shared import SharedStore, asking, transact
 from secure_memory.tenancy import Tenant
 from secure_memory.vault import erasures, holds, sessions, wal
@@ -56,6 +57,8 @@ class VaultPurge:
         self._now = now
         self._policy: InForce = shared.policy
         self._asked = _Asked([], {})
+        self._survey = Survey(tenant, self._policy.policy, now, {})
+        self._sizes: dict[int, int] = {}  # of the sessions of which something goes, in items, as far as it was planned here
 
     @property
     def _where(self) -> str:
@@ -80,10 +83,7 @@ class VaultPurge:
 
         self._asked = transact(self._tenant, work, "retention.plan", self._actor)
         self._policy = self._shared.policy
-
-    @property
-    def _survey(self) -> Survey:
-        return Survey(self._tenant, self._policy.policy, self._now, self._asked.erasures)
+        self._survey = Survey(self._tenant, self._policy.policy, self._now, self._asked.erasures)
 
     def plan(self, *, units: bool) -> TenantPlan:
         """What would be done, with an entry that says how many; `units` identifies what is done to which session."""
@@ -93,6 +93,7 @@ class VaultPurge:
                 unit = survey.unit(execute, known, self._asked.held)
                 tally.add(unit, self._now)
                 if unit.acts:
+                    self._sizes[known.row.id] = sum(fate.found.size for fate in unit.fates)
                     if units and not unit.exact:
                         unit = survey.unit(execute, known, self._asked.held, exact=True)
                     doomed[str(known.row.id)] = unit.digest().hex() if units else ""
@@ -122,7 +123,9 @@ class VaultPurge:
         with only_one(database.identity.path, self._where):
             before = self._free_bytes()
             for batch in self._batches(planned):
-                archived = archiving.write(self._shared, self._survey, batch, archives)
+                archived = archiving.Archived(frozenset(), [])
+                if planned.count("archive"):
+                    archived = archiving.write(self._shared, self._survey, self._surveyed(batch), archives)
                 files += archived.files
                 for outcome in self._dispose(batch, planned.units, archived.uids):
                     passed_over += outcome is None
@@ -134,36 +137,38 @@ class VaultPurge:
             freed = max(0, self._free_bytes() - before)
         return PurgeDone(done.deleted, done.redacted, done.archived, sessions_done, passed_over, freed, tuple(files))
 
-    def _batches(self, planned: TenantPlan) -> Iterator[list[Unit]]:
+    def _batches(self, planned: TenantPlan) -> Iterator[list[Known]]:
         """The sessions of the plan as they are now, so many at a time that agents need not wait for long."""
         ids = list(map(int, planned.units))
         for start in range(0, len(ids), SESSIONS_AT_ONCE):
-            batch: list[Unit] = []
+            batch: list[Known] = []
             size = 0
             with self._tenant.vault.database.snapshot() as execute:
                 found = [sessions.by_id(execute, row_id) for row_id in ids[start : start + SESSIONS_AT_ONCE]]
-                units = [
-                    self._survey.unit(execute, Known(self._tenant, row), self._asked.held)
-                    for row in found
-                    if row is not None and not erasures.is_stub(row)
-                ]
-            for unit in units:
-                unit.known.keys  # noqa: B018 - from keys.db, since the transaction may need them and must not wait for that
-                batch.append(unit)
-                size += sum(fate.found.size for fate in unit.fates)
+            for row in found:
+                if row is None or erasures.is_stub(row):
+                    continue
+                known = Known(self._tenant, row)
+                known.keys  # noqa: B018 - from keys.db, since the transaction may need them and must not wait for that
+                batch.append(known)
+                size += self._sizes.get(row.id, ITEMS_AT_ONCE // 8)
                 if size >= ITEMS_AT_ONCE:
                     yield batch
                     batch, size = [], 0
             if batch:
                 yield batch
 
+    def _surveyed(self, batch: Sequence[Known]) -> list[Unit]:
+        with self._tenant.vault.database.snapshot() as execute:
+            return [self._survey.unit(execute, known, self._asked.held) for known in batch]
+
     def _dispose(
-        self, batch: Sequence[Unit], digests: Mapping[str, str], archived: frozenset[bytes]
+        self, batch: Sequence[Known], digests: Mapping[str, str], archived: frozenset[bytes]
     ) -> list[Disposed | None]:
         """Each session in a transaction of its own; None where it was passed over."""
         fields = {**asking(self._actor), "action": _ACTION}
         operations = [
-            Operation(self._work(unit, digests[str(unit.known.row.id)], archived), _same, True, fields) for unit in batch
+            Operation(self._work(known, digests[str(known.row.id)], archived), _same, True, fields) for known in batch
         ]
         perform_all(self._tenant.vault, operations)
         try:
@@ -171,16 +176,16 @@ class VaultPurge:
         except StalePolicyError:
             raise StalePlanError("another policy was put in force while the purge was at it", hint="purge again") from None
 
-    def _work(self, unit: Unit, digest: str, archived: frozenset[bytes]) -> Callable[[Transaction], Disposed | None]:
+    def _work(self, known: Known, digest: str, archived: frozenset[bytes]) -> Callable[[Transaction], Disposed | None]:
         keys, survey, who = self._tenant.keys, self._survey, resolve(None, None, self._actor)
 
         def work(tx: Transaction) -> Disposed | None:
             govern(tx, self._policy)
             self._policy.authorise(who, _ACTION, self._where)
-            if not sessions.unchanged(tx.execute, unit.known.row):
+            if not sessions.unchanged(tx.execute, known.row):
                 return None
             held = holds.active(tx.execute, tx.control, keys.ledger, keys.uid)
-            now = survey.unit(tx.execute, unit.known, held, exact=bool(digest))
+            now = survey.unit(tx.execute, known, held, exact=bool(digest))
             if not now.acts or (digest and now.digest().hex() != digest):
                 return None
             if any(fate.done == "archive" and fate.found.uid not in archived for fate in now.fates):

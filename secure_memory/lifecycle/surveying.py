@@ -16,97 +16,27 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 
 from secure_memory import items as sdk_items
-from secure_memory.errors import KeyNotFoundError
-from secure_memory.keys.opened import SessionKeys
 from secure_memory.lifecycle import closure
 from secure_memory.lifecycle.blanking import WHOLLY_CONTENT
+from secure_memory.lifecycle.fates import Fate, Found, Known, Unit, in_place
 from secure_memory.policy import matching, retention
 from secure_memory.policy.matching import Facts
 from secure_memory.policy.model import Policy, Retention
-from secure_memory.policy.retention import Outcome
 from secure_memory.tenancy import Tenant
-from secure_memory.vault import activity, branches, history, sessions
+from secure_memory.vault import activity, branches, history
 from secure_memory.vault.branches import BranchRow
 from secure_memory.vault.history import SPAN
 from secure_memory.vault.holds import Hold
-from secure_memory.vault.sessions import Names, SessionRow
 
 DAY = 86_400_000_000
 OVERDUE_AFTER = DAY
 """A purge runs daily: what has been due for longer was missed."""
 
 Execute = Callable[..., Any]
-
-
-@dataclass
-class Known:
-    """A session, and what is opened of it when it is asked for: not inside a transaction, since keys.db is read for it."""
-
-    tenant: Tenant
-    row: SessionRow
-
-    @cached_property
-    def keys(self) -> SessionKeys:
-        """Its keys. Raises KeyManagementError."""
-        return keys_of(self.tenant, self.row)
-
-    @cached_property
-    def names(self) -> Names:
-        """Its tags, and whether it ended. Raises TamperedError."""
-        return sessions.open_names(self.keys.subject_key, self.tenant.keys.uid, self.row)
-
-
-class Found(NamedTuple):
-    """An item, or a group of items of one outcome: `size` of them. `uid` is empty for a group, `created` is its oldest's.
-    `paused` is a paused run, which holds a conversation: rules take it for a message."""
-
-    kind: str
-    role: str
-    tool: str
-    redacted: bool
-    bucket: int
-    size: int
-    created: int
-    uid: bytes = b""
-    discarded: bool = False
-    paused: bool = False
-
-
-class Fate(NamedTuple):
-    """What becomes of an item: `done` is delete, redact or archive, or None where it stays as it is. `paired`: what it
-    belongs to stays, so that it is redacted where it would be deleted; where it is archived, it is redacted besides."""
-
-    found: Found
-    outcome: Outcome
-    done: str | None
-    paired: bool = False
-
-
-class Unit(NamedTuple):
-    """What a purge does to a session. `exact`: each fate is of one item."""
-
-    known: Known
-    fates: list[Fate]
-    exact: bool
-
-    @property
-    def whole(self) -> bool:
-        """Whether everything is deleted, so that nothing has to be known of any item."""
-        return bool(self.fates) and all(fate.done == "delete" for fate in self.fates)
-
-    @property
-    def acts(self) -> bool:
-        """Whether anything is done."""
-        return any(fate.done for fate in self.fates)
-
-    def digest(self) -> bytes:
-        """What identifies all that is done, of an exact unit (16 bytes)."""
-        doomed = sorted((fate.found.uid, str(fate.done), fate.paired) for fate in self.fates if fate.done)
-        return sha256(repr(doomed).encode()).digest()[:16]
+_REDACTED = "substr(sealed, 1, 1) = x'02'"
 
 
 @dataclass(frozen=True)
@@ -202,20 +132,28 @@ class Survey:
         )
         return facts, [hold for hold in held if hold.covers_session(row.uid.hex(), row.subject.hex(), tags)]
 
-    def _groups(self, execute: Execute, branch: int) -> list[Found]:
-        edges = self._edges[0]
-        bucket = " + ".join(["0", *["(created > ?)"] * len(edges)])
-        query = (
-            f"SELECT kind, role, tool, substr(sealed, 1, 1) = x'02', {bucket}, count(*), min(created)"  # noqa: S608
+    @cached_property
+    def _grouping(self) -> str:
+        """The query that counts a branch's items by what can make a difference: fewer columns are fewer to sort by."""
+        rules = self.retention.rules
+        role = "role" if any(rule.select.role for rule in rules) else "''"
+        tool = "tool" if any(rule.select.tool for rule in rules) else "''"
+        redacted = f"{_REDACTED}" if any(rule.action == "redact" for rule in rules) else "0"
+        bucket = " + ".join(["0", *["(created > ?)"] * len(self._edges[0])])
+        return (
+            f"SELECT kind, {role}, {tool}, {redacted}, {bucket}, count(*), min(created)"  # noqa: S608 - our own words
             " FROM items WHERE id >= ? AND id < ? GROUP BY 1, 2, 3, 4, 5"
         )
-        found = execute(query, (*edges, branch * SPAN, (branch + 1) * SPAN)).fetchall()
+
+    def _groups(self, execute: Execute, branch: int) -> list[Found]:
+        span = branch * SPAN, (branch + 1) * SPAN
+        found = execute(self._grouping, (*self._edges[0], *span)).fetchall()
         return [Found(kind, role, tool, bool(redacted), *rest) for kind, role, tool, redacted, *rest in found]
 
     def _items(self, execute: Execute, here: Sequence[BranchRow], paused: bytes, withheld: bytes) -> list[Found]:
         """The session's items, each once, in whatever branches it stands."""
         query = (
-            "SELECT kind, role, tool, substr(sealed, 1, 1) = x'02', 0, 1, created, uid FROM items"
+            f"SELECT kind, role, tool, {_REDACTED}, 0, 1, created, uid FROM items"  # noqa: S608 - our own words
             " WHERE id >= ? AND id < ? ORDER BY id"
         )
         found: dict[bytes, Found] = {}
@@ -271,7 +209,7 @@ class Survey:
         for group in units.groups(by_uid):
             members = [by_uid[uid] for uid in group]
             if any(fate.done not in ("delete", "archive") for fate in members):
-                by_uid.update((fate.found.uid, _in_place(fate)) for fate in members)
+                by_uid.update((fate.found.uid, in_place(fate)) for fate in members)
         return list(by_uid.values())
 
     def _opened(self, execute: Execute, known: Known, branch: int) -> Iterator[tuple[bytes, sdk_items.Item | None]]:
@@ -281,23 +219,3 @@ class Survey:
                 (text,) = history.unsealed([row], known.keys.key.aead, self.tenant.keys.uid, known.row.uid)
                 item = sdk_items.load(text)
             yield row.uid, item
-
-
-def _in_place(fate: Fate) -> Fate:
-    """What becomes of an item that would leave, and what it belongs to stays."""
-    if fate.done not in ("delete", "archive"):
-        return fate
-    if fate.found.redacted or fate.found.paused or fate.found.kind in WHOLLY_CONTENT:
-        return fate._replace(done=None, paired=True)  # it was done, or can't be: it waits for what it belongs to
-    return fate._replace(done="redact" if fate.done == "delete" else "archive", paired=True)
-
-
-def keys_of(tenant: Tenant, row: SessionRow) -> SessionKeys:
-    """The session's keys. Raises KeyManagementError."""
-    keys = tenant.store.keyring.session(tenant.keys, row.name, row.key_version)
-    if keys is None:
-        raise KeyNotFoundError(
-            f"tenant {tenant.keys.name!r}: the keyring has no key for session {row.uid.hex()}",
-            hint="is keys.db an older copy than the vault? restore its newest backup",
-        )
-    return keys

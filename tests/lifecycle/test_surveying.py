@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from agents.run_internal.items import drop_orphan_function_calls
 
-from secure_memory.lifecycle.surveying import Known, Survey
+from secure_memory.lifecycle.fates import Known
+from secure_memory.lifecycle.surveying import Survey
 from secure_memory.policy import durations, retention
 from secure_memory.policy.matching import Facts
 from secure_memory.policy.model import Basis, Retention, RetentionRule, Select
@@ -80,6 +81,7 @@ def naive(store: SecureStore, survey: Survey, held: list[Hold]) -> Counter[Any]:
                     holds=tuple(hold.matter for hold in about if hold.covers_time(created)),
                 )  # fmt: skip
                 outcome = retention.resolve(survey.policy.retention, facts, survey.now)
+                role = role if any(rule.select.role for rule in survey.policy.retention.rules) else ""
                 found[(kind, role, *told(outcome, survey.now))] += 1
     return found
 
@@ -91,7 +93,8 @@ def surveyed(store: SecureStore, survey: Survey, held: list[Hold], *, exact: boo
     with tenant.vault.database.snapshot() as execute:
         for row in list(sessions.rows(execute)):
             for fate in survey.unit(execute, Known(tenant, row), held, exact=exact).fates:
-                found[(fate.found.kind, fate.found.role, *told(fate.outcome, survey.now))] += fate.found.size
+                role = fate.found.role if any(rule.select.role for rule in survey.policy.retention.rules) else ""
+                found[(fate.found.kind, role, *told(fate.outcome, survey.now))] += fate.found.size
     return found
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from secure_memory import clock
 from secure_memory.actor import Actor
 from secure_memory.errors import ConfigurationError
-from secure_memory.lifecycle.surveying import Fate, Known, Survey
+from secure_memory.lifecycle.fates import Fate, Known
+from secure_memory.lifecycle.surveying import Survey
 from secure_memory.policy.retention import Cited
 from secure_memory.shared import SharedStore, transact
 from secure_memory.vault import erasures, holds, sessions

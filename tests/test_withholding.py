@@ -314,42 +314,25 @@ def test_a_hold_of_another_process_holds_at_once(store: SecureStore, place: Path
     assert ["two"] == texts(withheld(store))
 
 
-POP = """
-import sys
-from secure_memory import SecureStore
-with SecureStore.open(sys.argv[1]) as store, store.session("s") as session:
-    while session.blocking.pop_item() is not None:
-        pass
-"""
-
-
 def test_a_hold_amid_deletions(store: SecureStore, place: Path, elsewhere: Callable[..., str]) -> None:
     """While one process deletes item after item, another places a hold: what was deleted before it is gone, and all that is
     deleted after it is withheld. The ledger knows which is which."""
-
-    def deletions() -> list[str]:
-        log = [record.entry for record in store.audit_log(tenant="default")]
-        names = {"hold.place", "session.withhold"}
-        return [e.action for e in log if e.action in names or (e.action == "session.pop" and e.items == 1)]
-
-    def begun() -> bool:
-        with store._shared.tenant("default").vault.database.snapshot() as execute:
-            return bool(execute("SELECT count(*) < 30 FROM items").fetchone()[0])
-
-    with store.session("s") as session:
-        session.blocking.add_items([user(str(n)) for n in range(30)])
-    other = threading.Thread(target=elsewhere, args=(POP, place))
+    other = threading.Thread(target=elsewhere, args=(PLACE, place, "place"))
     other.start()
-    while other.is_alive() and not begun():
-        pass
-    store.hold_place("M-1")
-    other.join()
-    found = deletions()
-    after = found[found.index("hold.place") + 1 :]
-    assert 30 == found.count("session.pop")
-    assert ["session.withhold", "session.pop"] * (len(after) // 2) == after
-    assert [str(n) for n in reversed(range(len(after) // 2))] == texts(withheld(store))
-    assert found.count("session.withhold") == len(after) // 2
+    deleted: list[str] = []
+    with store.session("s") as session:
+        last = 3
+        while last:
+            last -= not other.is_alive()
+            deleted.append(str(len(deleted)))
+            session.blocking.add_items([user(deleted[-1])])
+            session.blocking.pop_item()
+    log = [record.entry.action for record in store.audit_log(tenant="default")]
+    found = [action for action in log if action in ("hold.place", "session.withhold", "session.pop")]
+    before, after = found[: found.index("hold.place")], found[found.index("hold.place") + 1 :]
+    assert ["session.pop"] * len(before) == before
+    assert ["session.withhold", "session.pop"] * (len(deleted) - len(before)) == after
+    assert deleted[len(before) :] == texts(withheld(store))
 
 
 def test_nobody_gets_out_of_a_hold(store: SecureStore, noon: Any) -> None:

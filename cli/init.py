@@ -11,8 +11,9 @@ from secure_memory.cli.output import json_document, say
 
 
 @click.command(cls=Command)
+@click.option("--policy", metavar="NAME|FILE", help="What governs it: a pack or a file; the baseline, if left out.")
 @click.pass_obj
-def init(settings: Settings) -> None:
+def init(settings: Settings, policy: str | None) -> None:
     """Make a store, and its key if there is none.
 
     The store is a directory that doesn't exist yet. Its key is the one of --key-file, SECMEM_KEY, SECMEM_KEY_FILE or
@@ -22,9 +23,10 @@ def init(settings: Settings) -> None:
     \b
     Examples:
       secmem init --store support.secmem
+      secmem init --store clinic.secmem --policy gdpr
       secmem init --store /data/support.secmem --key-file /etc/secmem/key --anchor /anchors
     """
-    with settings.opened(create=True) as store:
+    with settings.opened(create=True, policy=policy) as store:
         anchor_files = [report.path for report in store.audit_anchor()]
         anchors = next((str(Path(path).parents[1]) for path in anchor_files if path), None)
         made = {"store": str(store.path), "key": store.key_place, "key_made": store.key_made, "anchors": anchors}

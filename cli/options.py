@@ -11,6 +11,7 @@ import pwd
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,12 +58,12 @@ class Settings:
         return Actor(actor, self.roles, self.purpose, self.reason)
 
     @contextmanager
-    def opened(self, *, create: bool = False, on_reserve: bool = False) -> Iterator[SecureStore]:
-        """The store, open, or made anew. All that happens inside is asked by `who()`, opening and closing too. What has to
-        work on a full disk is done `on_reserve` (see `SecureStore.on_reserve`)."""
+    def opened(self, *, create: bool = False, policy: str | None = None, on_reserve: bool = False) -> Iterator[SecureStore]:
+        """The store, open, or made anew, with a policy if one is named. All that happens inside is asked by `who()`, opening
+        and closing too. What has to work on a full disk is done `on_reserve` (see `SecureStore.on_reserve`)."""
         from secure_memory import SecureStore, acting_as  # here: it loads the driver, which `--help` doesn't need
 
-        start = SecureStore.create if create else SecureStore.open
+        start = partial(SecureStore.create, policy=policy) if create else SecureStore.open
         path = self.path()
         with (
             acting_as(self.who()),

@@ -25,13 +25,14 @@ from secure_memory.lifecycle.archives import Archives
 from secure_memory.lifecycle.backup import Backups
 from secure_memory.lifecycle.cleansing import Cleansing
 from secure_memory.lifecycle.erasing import Erasures
-from secure_memory.lifecycle.governing import Governing
+from secure_memory.lifecycle.governing import Governing, loaded
 from secure_memory.lifecycle.holding import Holding
 from secure_memory.lifecycle.purge import Purges
 from secure_memory.lifecycle.restore import Restores
 from secure_memory.lifecycle.rotating import Rotations
 from secure_memory.lifecycle.subject_export import Subjects
 from secure_memory.lifecycle.transfer import Transfers
+from secure_memory.policy.model import Policy
 from secure_memory.registry import Handle, KeySource, create_store, memory_store, open_store
 from secure_memory.scrubbing import structlog_processor
 from secure_memory.service import nobody_asks
@@ -116,13 +117,18 @@ class SecureStore(
         anchor_required: bool = False,
         actor: Actor | str | None = None,
         require_actor: bool = False,
+        policy: PathLike | Policy | None = None,
     ) -> SecureStore:
         """A new store at `path`, which must not exist or be an empty directory. Where no key is found one is made:
-        `key_made` says so, and `key_place` where it is. Parameters and errors as in `open`."""
+        `key_made` says so, and `key_place` where it is. `policy` (a pack's name, a file, or a policy) governs it, else the
+        baseline does. Parameters and errors as in `open`; PolicyError, and then nothing was made."""
         who = None if actor is None else as_actor(actor)
-        place = Path(path).expanduser()
-        handle, made = create_store(place, keys, anchor, anchor_required=anchor_required, actor=who)
-        return cls(handle, actor=who, require_actor=require_actor, key_made=made)
+        governing = None if policy is None else loaded(policy)[0]
+        handle, made = create_store(Path(path).expanduser(), keys, anchor, anchor_required=anchor_required, actor=who)
+        store = cls(handle, actor=who, require_actor=require_actor, key_made=made)
+        if governing is not None:
+            store.policy_apply(governing)
+        return store
 
     @classmethod
     def in_memory(cls, *, actor: Actor | str | None = None, require_actor: bool = False) -> SecureStore:

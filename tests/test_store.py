@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from secure_memory.actor import acting_as
-from secure_memory.errors import AccessDeniedError, ConfigurationError, TamperedError
+from secure_memory.errors import AccessDeniedError, ConfigurationError, PolicyError, TamperedError
 from secure_memory.store import SecureStore
 
 
@@ -261,3 +261,14 @@ def test_what_is_shown_is_proven(store: SecureStore, insider: Callable[..., Any]
     with pytest.raises(TamperedError):
         store.session_show("u")
     assert "session.tampered" == newest(store).action
+
+
+def test_a_store_is_made_with_its_policy(place: Path) -> None:
+    """A new store is governed by the policy that is named, and a policy that is none makes no store."""
+    with pytest.raises(PolicyError):
+        SecureStore.create(place, policy="gdrp")
+    assert not place.exists()
+    with SecureStore.create(place, policy="gdpr") as store:
+        assert "gdpr" == store.policy_in_force().metadata.name
+    with SecureStore.open(place) as store:
+        assert "gdpr" == store.policy_in_force().metadata.name

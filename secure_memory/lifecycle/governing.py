@@ -65,7 +65,7 @@ class Governing(Explaining):
         IntegrityError, StorageError.
         """
         shared, who = self._open(), self._who()
-        policy, warnings = _loaded(source)
+        policy, warnings = loaded(source)
         if not any(allows(role, "policy.apply") for role in policy.access.roles.values()):
             raise ConfigurationError(
                 "the policy lets nobody apply a later one: no role allows policy.apply",
@@ -125,7 +125,8 @@ def _tell(shared: SharedStore, who: Actor | None) -> int:
     return len(names)
 
 
-def _loaded(source: str | os.PathLike[str] | Policy) -> tuple[Policy, tuple[str, ...]]:
+def loaded(source: str | os.PathLike[str] | Policy) -> tuple[Policy, tuple[str, ...]]:
+    """The policy of a pack, a file, or itself, and the warnings about it. Raises PolicyError."""
     if isinstance(source, Policy):
         return source, ()
     from secure_memory.policy.load import load  # here: it brings a YAML reader along

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from secure_memory.redaction.candidate import NUMBERED, Candidate, Hit, Shape, digits_of
+from secure_memory.redaction.candidate import NUMBERED, Candidate, Hit, Shape, digits_of, phrases
 
 _IBAN_LENGTHS = {
     country: int(length)
@@ -37,7 +37,7 @@ def _iban(seen: Candidate) -> Iterator[Hit]:
             break
         end += 1
     if len(value) == length and seen.alone(start, end) and mod97(value):
-        yield Hit(start, end, 1.0, "mod 97 and country length", seen.context(start, end, ("iban", "account", "konto")))
+        yield Hit(start, end, 1.0, "mod 97 and country length", seen.context(start, end, _IBAN_WORDS))
 
 
 def mod97(value: str) -> bool:
@@ -45,8 +45,9 @@ def mod97(value: str) -> bool:
     return int("".join(str(int(character, 36)) for character in value[4:] + value[:4])) % 97 == 1
 
 
-BIC_WORDS = ("bic", "swift", "swift code", "bic code", "swift bic")
-ACCOUNT_WORDS = (
+_IBAN_WORDS = phrases("iban", "account", "konto")
+BIC_WORDS = phrases("bic", "swift", "swift code", "bic code", "swift bic")
+ACCOUNT_WORDS = phrases(
     *(
         "account number",
         "account no",
@@ -60,7 +61,12 @@ ACCOUNT_WORDS = (
     ),
     *("direct deposit", "iban", "routing", "routing number", "aba", "wire"),
 )
-_NO_BANK = ("google", "github", "user", "customer", "member", "twitter", "instagram", "email", "aws", "loyalty")
+_NO_BANK = (
+    phrases(
+        "google", "github", "user", "customer", "member", "twitter", "instagram", "email", "aws", "loyalty", "phone", "ssn"
+    )
+    + NUMBERED
+)
 
 
 def _bic(seen: Candidate) -> Iterator[Hit]:
@@ -100,22 +106,21 @@ _COUNTRIES = frozenset(_IBAN_LENGTHS) | {
 
 def _bank_account(seen: Candidate) -> Iterator[Hit]:
     start, end = seen.match.span()
-    if not (seen.apart(start, end) and 6 <= len(digits_of(seen.match.group())) <= 17):
+    if not (6 <= len(digits_of(seen.match.group())) <= 17 and seen.apart(start, end)):
         return
-    context = seen.context(start, end, ACCOUNT_WORDS)
     near = seen.said_before(start, ACCOUNT_WORDS, 40)
-    if context and near and not seen.said_before(start, (*_NO_BANK, *NUMBERED, "phone", "ssn"), 20):
+    if near and not seen.said_before(start, _NO_BANK, 20):
         yield Hit(start, end, 0.7, None, near)
 
 
 SHAPES = (
     Shape("IBAN", r"[A-Za-z]{2}\d\d", _iban, digits=8),
-    Shape("BIC", r"[A-Z]{6}[A-Z0-9]{2}(?:[A-Z0-9]{3})?", _bic, ("bic", "swift")),
+    Shape("BIC", r"[A-Z]{6}[A-Z0-9]{2}(?:[A-Z0-9]{3})?", _bic, words=("bic", "swift")),
     Shape(
         "US_BANK_ACCOUNT",
         r"\d{3,17}(?:[ \-]\d{3,17}){0,3}",
         _bank_account,
-        ("account", "acct", "routing", "checking", "savings", "aba"),
-        6,
+        digits=6,
+        words=("account", "acct", "bank", "routing", "checking", "savings", "aba", "deposit", "iban", "wire"),
     ),
 )

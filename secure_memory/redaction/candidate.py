@@ -1,7 +1,7 @@
 """What a shape is, and a place in a text where one was seen. Pure.
 
-- A shape's pattern finds candidates cheaply, and its check decides. Patterns have no look-around and no backreference, so
-  that they mean the same to `re` and to RE2, and they take linear time in both.
+- A shape's pattern finds candidates cheaply, and its check decides. Patterns have no look-around, no backreference, and
+  no repeat after which a long match can fail: they take linear time.
 - Candidates are looked for in a whole batch, joined by NUL: what stands around one is of its own segment only.
 - Context is a whole word, 60 characters before or 30 after, or a word of a JSON key that leads to the text.
 
@@ -21,7 +21,22 @@ from secure_memory.redaction.walk import Segment
 BEFORE = 60
 """Characters before a candidate in which a context word counts."""
 AFTER = 30
-NUMBERED = (
+
+_NO_WORD = re.compile(r"[\W_]+")
+_SENTENCE = re.compile(r"[.!?][ \n]+|\n")
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+Phrases = tuple[str, ...]
+"""Words and phrases in lower case, each with a space before and after it, as `phrases` makes them."""
+
+
+def phrases(*words: str) -> Phrases:
+    """The words as they are looked for in what `spaced` gives."""
+    return tuple(f" {word} " for word in words)
+
+
+NUMBERED = phrases(
     *("order", "orders", "tracking", "track", "shipment", "parcel", "invoice", "ticket", "imei", "isbn", "ean", "upc"),
     *("gtin", "sku", "serial", "transaction", "reference", "ref", "case", "id", "uuid", "epoch", "timestamp", "hash", "sha"),
     *(
@@ -43,9 +58,12 @@ NUMBERED = (
 )
 """What numbers that are nobody's are called: before a bare digit run, they outweigh a checksum that one in ten passes."""
 
-_NO_WORD = re.compile(r"[\W_]+")
-_SENTENCE = re.compile(r"[.!?][ \n]+|\n")
-_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+def _first(words: Phrases, near: str) -> str | None:
+    for word in words:
+        if word in near:
+            return word[1:-1]
+    return None
 
 
 class Hit(NamedTuple):
@@ -61,7 +79,7 @@ class Hit(NamedTuple):
 class Candidate:
     """A match of a shape's pattern in the joined text, with the segment that it lies in."""
 
-    __slots__ = ("_words", "first", "last", "match", "segment", "whole")
+    __slots__ = ("_place", "_words", "first", "last", "match", "segment", "whole")
 
     def __init__(self, match: re.Match[str], segment: Segment, first: int) -> None:
         self.match = match
@@ -70,7 +88,8 @@ class Candidate:
         self.first = first
         """Where the segment starts in the joined text; `last` is where it ends."""
         self.last = first + len(segment.text)
-        self._words: dict[tuple[int, int], str] = {}
+        self._place = (-1, -1)
+        self._words = ""
 
     def before(self, start: int, characters: int = BEFORE) -> str:
         """What stands before a place, in the segment."""
@@ -103,14 +122,18 @@ class Candidate:
             or (after[0] == "/" and after[1].isalpha())
         )
 
-    def context(self, start: int, end: int, words: Iterable[str]) -> str | None:
-        """The first of these words that stands near, or in the keys; None where none does. Words are lowercase."""
-        near = self._words.get((start, end))
-        if near is None:
-            near = self._words[start, end] = self._near(start, end) + keywords(self.segment.keys)
-        return next((word for word in words if f" {word} " in near), None)
+    def context(self, start: int, end: int, words: Phrases) -> str | None:
+        """The first of these words that stands near, or in the keys; None where none does."""
+        return _first(words, self.near(start, end))
 
-    def _near(self, start: int, end: int) -> str:
+    def near(self, start: int, end: int) -> str:
+        """The words that stand near, and those of the keys, `spaced`."""
+        if self._place != (start, end):
+            self._place = start, end
+            self._words = self._around(start, end) + keywords(self.segment.keys)
+        return self._words
+
+    def _around(self, start: int, end: int) -> str:
         before, after = self.before(start), self.after(end)
         cut_before = len(before) == BEFORE and start - BEFORE > self.first and _wordlike(self.whole[start - BEFORE - 1])
         cut_after = len(after) == AFTER and end + AFTER < self.last and _wordlike(self.whole[end + AFTER])
@@ -122,18 +145,20 @@ class Candidate:
             following = following[:-1].rpartition(" ")[0] + " "
         return words + following
 
-    def said_before(self, start: int, words: Iterable[str], characters: int = 25) -> str | None:
+    def said_before(self, start: int, words: Phrases, characters: int = 25) -> str | None:
         """The first of these words that stands close before a place, or in the last key."""
-        near = spaced(self.before(start, characters)) + keywords(self.segment.keys[-1:])
-        return next((word for word in words if f" {word} " in near), None)
+        return _first(words, spaced(self.before(start, characters)) + keywords(self.segment.keys[-1:]))
 
     def numbered(self, start: int) -> str | None:
         """What the number is called, by the sentence before it or the last key, where that is nobody's: "order", "id"."""
-        near = spaced(_SENTENCE.split(self.before(start, 25))[-1]) + keywords(self.segment.keys[-1:])
-        return next((word for word in NUMBERED if f" {word} " in near), None)
+        return _first(NUMBERED, spaced(_SENTENCE.split(self.before(start, 25))[-1]) + keywords(self.segment.keys[-1:]))
 
 
 Check = Callable[[Candidate], Iterable[Hit]]
+
+
+Spot = Callable[[str], frozenset[str] | None]
+"""Which of the texts that it was made for are somewhere in a text; None where it can't say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,28 +179,33 @@ class Shape:
 
 
 class Batch:
-    """What the tests of shapes ask of a batch, each worked out once, when it is asked."""
+    """What the tests of shapes ask of a batch, each worked out once, when it is asked. `spot` says which triggers and words
+    are somewhere in a text, at once, where something can."""
 
-    def __init__(self, joined: str, keys: Iterable[tuple[str, ...]]) -> None:
+    def __init__(self, joined: str, keys: Iterable[tuple[str, ...]], spot: Spot | None) -> None:
         self._joined = joined
         self._lower = joined.lower() + "".join(map(keywords, keys))
-        self._triggers: dict[tuple[str, ...], bool] = {}
+        self._spotted = spot(self._lower) if spot else None
+        self._known: dict[tuple[str, ...], bool] = {}
 
     def may_have(self, shape: Shape) -> bool:
         """Whether the shape's tests pass."""
         return (
             (not shape.digits or shape.digits <= self._digits)
             and (not shape.unspaced or shape.unspaced <= self._unspaced)
-            and (not shape.triggers or self._triggered(shape.triggers))
-            and (not shape.words or self._triggered(shape.words, whole=True))
+            and (not shape.triggers or self._occurs(shape.triggers))
+            and (not shape.words or (self._occurs(shape.words) and not self._words.isdisjoint(shape.words)))
         )
 
-    def _triggered(self, triggers: tuple[str, ...], whole: bool = False) -> bool:
-        found = self._triggers.get(triggers)
-        if found is None:
-            among = self._words if whole else self._lower
-            found = self._triggers[triggers] = any(trigger in among for trigger in triggers)
-        return found
+    def _occurs(self, texts: tuple[str, ...]) -> bool:
+        known = self._known.get(texts)
+        if known is None:
+            if self._spotted is None:
+                known = any(text in self._lower for text in texts)
+            else:
+                known = not self._spotted.isdisjoint(texts)
+            self._known[texts] = known
+        return known
 
     @cached_property
     def _digits(self) -> int:

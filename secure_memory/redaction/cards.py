@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from secure_memory.redaction.candidate import Candidate, Hit, Shape, digits_of
+from secure_memory.redaction.candidate import Candidate, Hit, Shape, digits_of, phrases
 
-CARD_WORDS = (
+CARD_WORDS = phrases(
     *("card", "cards", "credit card", "debit card", "cc", "ccn", "pan", "visa", "mastercard", "amex", "american express"),
     *("maestro", "discover", "diners", "jcb", "unionpay", "karte", "kreditkarte", "carte", "tarjeta", "carta", "cartao"),
     *("payment", "pay", "charge", "charged", "cvv", "cvc", "expiry", "exp", "expires"),
@@ -100,7 +100,7 @@ def _card(seen: Candidate, runs: list[tuple[int, int]]) -> Hit | None:
     return Hit(start, end, 0.99, "Luhn and issuer range", context)
 
 
-CVV_WORDS = ("cvv", "cvv2", "cvc", "cvc2", "cvn", "csc", "cid", "security code", "verification code", "card code")
+CVV_WORDS = phrases("cvv", "cvv2", "cvc", "cvc2", "cvn", "csc", "cid", "security code", "verification code", "card code")
 
 
 def _cvv(seen: Candidate) -> Iterator[Hit]:
@@ -119,7 +119,7 @@ def _cvv_by_key(seen: Candidate) -> Iterator[Hit]:
     start, end = seen.match.span()
     if (start, end) == (seen.first, seen.last):
         named = seen.said_before(start, CVV_WORDS)
-        if named and (named not in ("cid", "verification code") or seen.context(start, end, ("card", "payment"))):
+        if named and (named not in ("cid", "verification code") or seen.context(start, end, phrases("card", "payment"))):
             yield Hit(start, end, 0.95, None, named)
 
 

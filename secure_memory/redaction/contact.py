@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from secure_memory.redaction.candidate import Candidate, Check, Hit, Shape, digits_of
+from secure_memory.redaction.candidate import Candidate, Check, Hit, Shape, digits_of, phrases
 from secure_memory.redaction.credentials import NO_SECRET, USERINFO
 
 _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`~.\-]+\Z", re.ASCII)
@@ -44,7 +44,7 @@ def _email(seen: Candidate) -> Iterator[Hit]:
 
 # ---- phones ----------------------------------------------------------------------------------------------------------
 
-PHONE_WORDS = (
+PHONE_WORDS = phrases(
     *(
         "phone",
         "phones",
@@ -206,7 +206,7 @@ def _national(seen: Candidate, start: int, end: int, named: str | None, region: 
 
 # ---- networks --------------------------------------------------------------------------------------------------------
 
-_NO_ADDRESS = (
+_NO_ADDRESS = phrases(
     "version",
     "v",
     "ver",
@@ -220,7 +220,7 @@ _NO_ADDRESS = (
     "upgrade",
     "package",
 )
-IP_WORDS = (
+IP_WORDS = phrases(
     "ip",
     "ipv4",
     "ipv6",
@@ -303,9 +303,12 @@ def _bitcoin(seen: Candidate) -> Iterator[Hit]:
         yield Hit(start, end, 1.0, "Base58Check or Bech32")
 
 
+_HASH_WORDS = phrases("commit", "sha", "sha1", "hash", "checksum", "digest")
+
+
 def _ether(seen: Candidate) -> Iterator[Hit]:
     start, end = seen.match.span()
-    if seen.alone(start, end) and not seen.said_before(start, ("commit", "sha", "sha1", "hash", "checksum", "digest")):
+    if seen.alone(start, end) and not seen.said_before(start, _HASH_WORDS):
         yield Hit(start, end, 0.9, None)
 
 

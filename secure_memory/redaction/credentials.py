@@ -72,11 +72,8 @@ def _private_key(seen: Candidate) -> Iterator[Hit]:
 # ---- named by a word ------------------------------------------------------------------------------------------------
 
 _WORD = "password|passwd|passphrase|passcode|pwd|kennwort|passwort|mot de passe|contraseña|contrasena|senha|wachtwoord"
-_STRONG = (
-    rf"{_WORD}|(?:client|app|api|shared|signing|webhook|consumer)[_\- ]?secret|secret(?:[_\- ]?(?:access[_\- ]?)?key)?"
-    r"|(?:api|access|private|encryption|signing|account|auth|master)[_\- ]?key"
-)
-_WEAK = r"(?:access|refresh|auth|api|bearer|session|id|security|personal access)?[_\- ]?token|authorization|credentials?"
+_STRONG = rf"{_WORD}|secret(?:[_\- ]?(?:access[_\- ]?)?key)?|(?:api|access|private|encryption|signing|account|auth|master)[_\- ]?key"
+_WEAK = r"token|authorization|credentials?"
 _VALUE = r"[^ \t\n\r\f\v\x00\"'`<>,;]{4,}"
 NO_SECRET = re.compile(
     r"""(?ix) \[[A-Z][A-Z0-9_]*\] | [A-Z][A-Z0-9_]*_[a-z2-7]{16} | [*•x.\-_?#]+ | \$ .* | \{.* | <.* | %\w+%

@@ -3,7 +3,7 @@
 - A detector is given a batch of segments and answers with the findings of each; offsets are characters of its text.
 - Text comes folded (`normalise`): a detector sees plain digits, dashes and spaces.
 - A detector never changes text and keeps none. The same text gives the same findings, with google-re2 and without: RE2
-  says in one pass which shapes can't be there, and the standard library finds where the others are.
+  says in one pass which words and prefixes are there, and the standard library looks for the shapes that go with them.
 
 Called by `pipeline`.
 """
@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from secure_memory.redaction.candidate import Batch, Candidate, Shape
+from secure_memory.redaction.candidate import Batch, Candidate, Shape, Spot
 from secure_memory.redaction.entities import shapes
 from secure_memory.redaction.walk import Segment
 
 _BETWEEN = "\0"
 """Between the segments of a batch: no shape has it, so that no candidate spans two."""
-_MEMORY = 256 << 20
+_MEMORY = 64 << 20
 """Bytes that RE2's automaton may take: it has to hold, since a set that runs out of memory answers with nothing."""
 
 
@@ -60,7 +60,8 @@ class BuiltinDetector:
 
     def __init__(self, entities: Collection[str], *, region: str | None = None, linear: bool = True) -> None:
         self._shapes = [(shape, re.compile(shape.pattern, re.ASCII)) for shape in shapes(entities, region)]
-        self._could_be = could_be([shape.pattern for shape, _ in self._shapes]) if linear else None
+        texts = {text for shape, _ in self._shapes for text in (*shape.triggers, *shape.words)}
+        self._spot = spotting(sorted(texts)) if linear else None
 
     def detect(self, segments: Sequence[Segment]) -> list[list[Finding]]:
         """The findings of each segment, in the order of the segments; they may overlap."""
@@ -78,14 +79,12 @@ class BuiltinDetector:
 
     def _plausible(self, joined: str, segments: Sequence[Segment]) -> Iterator[tuple[Shape, re.Pattern[str]]]:
         """The shapes that may be in the text, by tests that cost next to nothing."""
-        batch = Batch(joined, {segment.keys for segment in segments if segment.keys})
-        for index in self._could_be(joined) if self._could_be else range(len(self._shapes)):
-            if batch.may_have(self._shapes[index][0]):
-                yield self._shapes[index]
+        batch = Batch(joined, {segment.keys for segment in segments if segment.keys}, self._spot)
+        return (known for known in self._shapes if batch.may_have(known[0]))
 
 
-def could_be(patterns: Sequence[str]) -> Callable[[str], Sequence[int]] | None:
-    """What says which of the patterns may be in a text, by number, in order; None where google-re2 is not installed."""
+def spotting(texts: Sequence[str]) -> Spot | None:
+    """What says, in one pass, which of the texts are in another; None where google-re2 is not installed."""
     try:
         import re2
     except ImportError:
@@ -94,18 +93,17 @@ def could_be(patterns: Sequence[str]) -> Callable[[str], Sequence[int]] | None:
     options.max_mem = _MEMORY
     options.log_errors = False
     several = re2.Set.SearchSet(options)
-    for pattern in patterns:
-        several.Add(pattern)
+    for text in texts:
+        several.Add(re2.escape(text))
     several.Compile()
 
-    def search(text: str) -> Sequence[int]:
+    def spot(text: str) -> frozenset[str] | None:
         try:
-            found: list[int] = several.Match(text) or []
+            return frozenset(texts[index] for index in several.Match(text) or ())
         except UnicodeEncodeError:  # a lone surrogate has no UTF-8
-            return range(len(patterns))
-        return sorted(found)
+            return None
 
-    return search
+    return spot
 
 
 def _starts(texts: Sequence[str]) -> list[int]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from secure_memory.redaction.candidate import Candidate, Check, Hit, Shape, digits_of
+from secure_memory.redaction.candidate import Candidate, Check, Hit, Phrases, Shape, digits_of, phrases
 
-SSN_WORDS = ("ssn", "ssns", "social security", "social security number", "social", "soc sec", "ss number", "ss")
-ITIN_WORDS = ("itin", "taxpayer", "tax id", "tin", "individual taxpayer", "tax")
+SSN_WORDS = phrases("ssn", "ssns", "social security", "social security number", "social", "soc sec", "ss number", "ss")
+ITIN_WORDS = phrases("itin", "taxpayer", "tax id", "tin", "individual taxpayer", "tax")
 _GROUPED = re.compile(r"(\d{3})([ .\-]?)(\d{2})\2(\d{4})\Z")
 
 
@@ -39,12 +39,12 @@ def _itin(seen: Candidate) -> Iterator[Hit]:
     group = int(parts.group(3))
     if not (50 <= group <= 65 or 70 <= group <= 88 or 90 <= group <= 92 or 94 <= group <= 99):
         return
-    context = seen.context(start, end, (*ITIN_WORDS, *SSN_WORDS))
+    context = seen.context(start, end, ITIN_WORDS + SSN_WORDS)
     if context or (parts.group(2) == "-" and not seen.numbered(start)):
         yield Hit(start, end, 0.95 if context else 0.85, "IRS ranges", context)
 
 
-def _named(words: tuple[str, ...], score: float, near: int, digits: int, against: tuple[str, ...] = ()) -> Check:
+def _named(words: Phrases, score: float, near: int, digits: int, against: Phrases = ()) -> Check:
     """A check for what has no checksum: one of the words stands at most `near` characters before, or in the last key."""
 
     def check(seen: Candidate) -> Iterator[Hit]:
@@ -58,8 +58,8 @@ def _named(words: tuple[str, ...], score: float, near: int, digits: int, against
     return check
 
 
-PASSPORT_WORDS = ("passport", "passports", "passport number", "passport no", "passport id", "travel document")
-LICENSE_WORDS = (
+PASSPORT_WORDS = phrases("passport", "passports", "passport number", "passport no", "passport id", "travel document")
+LICENSE_WORDS = phrases(
     *("driver license", "drivers license", "driver s license", "driving license", "driver licence", "drivers licence"),
     *(
         "driver s licence",
@@ -73,11 +73,11 @@ LICENSE_WORDS = (
         "license",
     ),
 )
-RECORD_WORDS = (
+RECORD_WORDS = phrases(
     *("mrn", "medical record", "medical record number", "medical records", "patient id", "patient number", "patient no"),
     *("chart number", "health record", "hospital number", "medical id", "medical number", "record number"),
 )
-BIRTH_WORDS = (
+BIRTH_WORDS = phrases(
     *(
         "dob",
         "d o b",
@@ -135,8 +135,8 @@ def _birth(seen: Candidate) -> Iterator[Hit]:
 
 # ---- United Kingdom --------------------------------------------------------------------------------------------------
 
-NINO_WORDS = ("nino", "ni", "national insurance", "ni number", "insurance number")
-NHS_WORDS = ("nhs", "nhs number", "nhs no", "health service")
+NINO_WORDS = phrases("nino", "ni", "national insurance", "ni number", "insurance number")
+NHS_WORDS = phrases("nhs", "nhs number", "nhs no", "health service")
 
 
 def _nino(seen: Candidate) -> Iterator[Hit]:
@@ -162,23 +162,32 @@ def _nhs(seen: Candidate) -> Iterator[Hit]:
 
 
 _NINO = r"[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d\d ?\d\d ?\d\d ?[A-D]"
-_BORN = ("birth", "born", "dob", "d.o.b", "bday", "geb", "né", "nac", "nasc", "nat")
+_BORN = tuple(sorted({max(word.split(), key=len) for word in BIRTH_WORDS}))
+_PASSPORT = ("passport", "passports", "travel")
+_LICENSE = ("license", "licence", "lic", "dl", "dln")
 _MEDICAL = ("mrn", "medical", "patient", "chart", "health", "hospital", "record")
+_NI = tuple(word.split()[0] for word in NINO_WORDS)
 
 SHAPES = (
     Shape("US_SSN", r"\d{3}[ .\-]?\d{2}[ .\-]?\d{4}", _ssn, digits=9),
     Shape("US_ITIN", r"9\d{2}[ .\-]?\d{2}[ .\-]?\d{4}", _itin, digits=9),
-    Shape("US_PASSPORT", r"[A-Za-z]?\d{8,9}", _named(PASSPORT_WORDS, 0.85, 40, 8), ("passport", "travel document"), 8),
+    Shape("US_PASSPORT", r"[A-Za-z]?\d{8,9}", _named(PASSPORT_WORDS, 0.85, 40, 8), digits=8, words=_PASSPORT),
     Shape(
         "US_DRIVER_LICENSE",
         r"[A-Za-z0-9][A-Za-z0-9\-]{4,18}",
-        _named(LICENSE_WORDS, 0.8, 35, 2, ("plate", "software", "key")),
-        ("licen", "dl", "driver"),
+        _named(LICENSE_WORDS, 0.8, 35, 2, phrases("plate", "software", "key")),
         digits=2,
+        words=_LICENSE,
     ),
-    Shape("MEDICAL_RECORD_NUMBER", r"[A-Za-z0-9][A-Za-z0-9\-]{3,17}", _named(RECORD_WORDS, 0.85, 30, 4), _MEDICAL, 4),
+    Shape(
+        "MEDICAL_RECORD_NUMBER",
+        r"(?:[A-Za-z]{1,4}-?)?\d[A-Za-z0-9\-]{3,14}",
+        _named(RECORD_WORDS, 0.85, 30, 4),
+        digits=4,
+        words=_MEDICAL,
+    ),
     Shape("UK_NINO", _NINO, _nino, digits=6),
-    Shape("UK_NINO", _NINO.lower(), _nino, digits=6, words=tuple(word.partition(" ")[0] for word in NINO_WORDS)),
-    Shape("UK_NHS", r"\d{3}[ \-]?\d{3}[ \-]?\d{4}", _nhs, ("nhs", "health service"), 10),
-    Shape("DATE_OF_BIRTH", f"(?i)(?:{DATE})", _birth, _BORN, 3),
+    Shape("UK_NINO", _NINO.lower(), _nino, digits=6, words=_NI),
+    Shape("UK_NHS", r"\d{3}[ \-]?\d{3}[ \-]?\d{4}", _nhs, digits=10, words=("nhs", "health")),
+    Shape("DATE_OF_BIRTH", f"(?i)(?:{DATE})", _birth, digits=3, words=_BORN),
 )

@@ -13,9 +13,11 @@ import re
 from collections.abc import Iterator
 from importlib import import_module
 
-from secure_memory.redaction.candidate import Candidate, Hit, Shape
+from secure_memory.redaction.candidate import Candidate, Hit, Shape, phrases
 
-_ANY = ("national id", "national identity", "identity number", "identity card", "id number", "personal number", "citizen id")
+_ANY = phrases(
+    "national id", "national identity", "identity number", "identity card", "id number", "personal number", "citizen id"
+)
 NATIONAL: dict[str, tuple[str, ...]] = {
     "at.vnr": ("svnr", "sozialversicherungsnummer", "versicherungsnummer"),
     "au.tfn": ("tfn", "tax file", "tax file number"),
@@ -59,6 +61,16 @@ NATIONAL: dict[str, tuple[str, ...]] = {
     "za.idnr": ("south african id", "sa id", "rsa id"),
 }
 """The numbers that are looked for, by their module in python-stdnum, and the words that name them."""
+_BY_WORD: dict[str, list[str]] = {}
+"""Of the words above, those that are one word: whose numbers they name."""
+_PHRASES: dict[str, list[str]] = {phrase: list(NATIONAL) for phrase in _ANY}
+"""And those that are several; what says only that it is an identity number names all of them."""
+for _module, _words in NATIONAL.items():
+    for _word in _words:
+        if " " in _word:
+            _PHRASES.setdefault(f" {_word} ", []).append(_module)
+        else:
+            _BY_WORD.setdefault(_word, []).append(_module)
 _COMMON = {"card", "number", "no", "nr", "id"}
 _NAMES = tuple(
     sorted(
@@ -81,8 +93,11 @@ _COMPILED = {module: re.compile(f"(?:{shape})\\Z", re.ASCII) for module, shape i
 
 def _national(seen: Candidate) -> Iterator[Hit]:
     start, end = seen.match.span()
-    some = seen.context(start, end, _ANY)
-    named = {module: said for module, words in NATIONAL.items() if (said := seen.context(start, end, words) or some)}
+    near = seen.near(start, end)
+    named = {module: word for word in near.split() for module in _BY_WORD.get(word, ()) if f" {word} " in near}
+    for phrase, modules in _PHRASES.items():
+        if phrase in near:
+            named.update(dict.fromkeys(modules, phrase.strip()))
     text = seen.match.group().rstrip(" -./+") if named else ""
     while len(text) > 6:
         end = start + len(text)
@@ -114,7 +129,7 @@ def _codice_fiscale(seen: Candidate) -> Iterator[Hit]:
 
     start, end = seen.match.span()
     if seen.apart(start, end) and codicefiscale.is_valid(seen.match.group()):
-        context = seen.context(start, end, NATIONAL["it.codicefiscale"])
+        context = seen.context(start, end, phrases(*NATIONAL["it.codicefiscale"]))
         yield Hit(start, end, 0.95, "stdnum.it.codicefiscale", context)
 
 

@@ -70,7 +70,7 @@ class PatternDetector:
         self._patterns: list[tuple[str, re.Pattern[str], tuple[str, ...]]] = []
         for entity, pattern, context in patterns:
             check_pattern(pattern)
-            self._patterns.append((entity, re.compile(pattern), tuple(spaced(word).strip() for word in context)))
+            self._patterns.append((entity, re.compile(pattern), tuple(map(spaced, context))))
 
     def detect(self, segments: Sequence[Segment]) -> list[list[Finding]]:
         """The findings of each segment. Bare digits of tools are among them: the policy says what they are."""

@@ -212,16 +212,17 @@ class Service:
         self, tenant: Tenant, keys: SessionKeys, item: Mapping[str, Any], text: bytes, created: int | None = None
     ) -> NewItem:
         """The item on its way in. One that is imported was `created` before now."""
+        drawn = os.urandom(16 + 12)  # at once: each call lets other threads go first
         place = Place(
             tenant.keys.uid,
             keys.uid,
-            os.urandom(16),
+            drawn[:16],
             sdk_items.kind_of(item),
             sdk_items.role_of(item),
             sdk_items.tool_of(item),
             clock.now() if created is None else created,
         )
-        data = seal.seal(keys.key.aead, keys.version, os.urandom(12), place, text)
+        data = seal.seal(keys.key.aead, keys.version, drawn[16:], place, text)
         return NewItem(place, sdk_items.starts_turn(item), data)
 
     # ---- running it -----------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from hashlib import sha256
 from typing import Literal
 
 from secure_memory.actor import Actor, program
-from secure_memory.errors import AccessDeniedError, RollbackError, TamperedError
+from secure_memory.errors import AccessDeniedError, RollbackError, StoreVersionError, TamperedError
 from secure_memory.ledger.ledger import VERIFY_HINT
 from secure_memory.policy import model, retention
 from secure_memory.policy.access import Decision, Gate
@@ -152,23 +152,24 @@ def first() -> InForce:
 
 def of_system(control: Control) -> InForce | None:
     """The policy that the system vault's control state says is in force; None in a store that was made before there were
-    any. Raises TamperedError."""
+    any. Raises TamperedError; StoreVersionError where a later version wrote it, which knows more than this one."""
     stamp, text = control.rows.get(_STAMP), control.rows.get(_TEXT)
     if stamp is None or text is None:
         return None
-    found = _parsed(stamp, text)
-    if found is None:
+    if stamp[8:] != sha256(text).digest():
         raise TamperedError("the policy in force is not the one that was applied", hint=VERIFY_HINT)
-    return found
+    return _parsed(stamp, text)
 
 
 @lru_cache(maxsize=8)
-def _parsed(stamp: bytes, text: bytes) -> InForce | None:
+def _parsed(stamp: bytes, text: bytes) -> InForce:
     try:
-        found = InForce(model.from_canonical(text), int.from_bytes(stamp[:8], "big"), text)
+        return InForce(model.from_canonical(text), int.from_bytes(stamp[:8], "big"), text)
     except ValueError:
-        return None
-    return found if found.stamp == stamp else None
+        raise StoreVersionError(
+            "the policy in force was written by a newer secure-memory than this one",
+            hint="upgrade the package secure-memory on this machine",
+        ) from None
 
 
 def govern(tx: Transaction, policy: InForce) -> None:

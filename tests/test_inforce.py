@@ -15,7 +15,7 @@ from agents import RunContextWrapper, SQLiteSession, Usage
 
 from secure_memory import SecureSession, audit, inforce, service, shared
 from secure_memory.actor import Actor, acting_as
-from secure_memory.errors import AccessDeniedError, RollbackError, TamperedError
+from secure_memory.errors import AccessDeniedError, RollbackError, StoreVersionError, TamperedError
 from secure_memory.inforce import InForce, StalePolicyError
 from secure_memory.lifecycle.archive import ArchiveWriter
 from secure_memory.policy.model import Policy
@@ -73,6 +73,13 @@ def test_another_policy_than_was_applied_is_tampering(row: str) -> None:
     for value in (others[row], b"{}"):
         with pytest.raises(TamperedError, match="not the one that was applied"):
             inforce.of_system(Control.of({**rows, row: value}))
+
+
+def test_a_policy_of_a_later_version_is_no_tampering() -> None:
+    """A policy that says what this version does not know was applied by a later one: to be upgraded, and no incident."""
+    later = InForce(policy(), 1, policy().canonical()[:-1] + b',"zones":{}}')
+    with pytest.raises(StoreVersionError, match="written by a newer secure-memory"):
+        inforce.of_system(Control.of(later.control(whole=True)))
 
 
 class Vault:
@@ -135,6 +142,7 @@ def test_every_vault_is_told(store: SecureStore) -> None:
         applied = store.policy_apply(policy(audit={"durability": "full"}))
         assert (1, 2, True) == (applied.number, applied.tenants, applied.changed)
         for tenant in ("acme", "globex"):
+            assert store._shared.policy.stamp == store._shared.tenant(tenant).vault.database.control.rows["policy"]
             entry = store.audit_log(tenant=tenant, action="policy.apply")[-1].entry
             assert ("secure-memory", applied.sha256, 1) == (entry.actor, entry.detail["sha256"], entry.detail["number"])
 

@@ -115,12 +115,12 @@ def _bank_account(seen: Candidate) -> Iterator[Hit]:
 
 SHAPES = (
     Shape("IBAN", r"[A-Za-z]{2}\d\d", _iban, digits=8),
-    Shape("BIC", r"[A-Z]{6}[A-Z0-9]{2}(?:[A-Z0-9]{3})?", _bic, words=("bic", "swift")),
+    Shape("BIC", r"[A-Z]{6}[A-Z0-9]{2}(?:[A-Z0-9]{3})?", _bic, words=BIC_WORDS),
     Shape(
         "US_BANK_ACCOUNT",
         r"\d{3,17}(?:[ \-]\d{3,17}){0,3}",
         _bank_account,
         digits=6,
-        words=("account", "acct", "bank", "routing", "checking", "savings", "aba", "deposit", "iban", "wire"),
+        words=ACCOUNT_WORDS,
     ),
 )

@@ -194,7 +194,7 @@ class Batch:
             (not shape.digits or shape.digits <= self._digits)
             and (not shape.unspaced or shape.unspaced <= self._unspaced)
             and (not shape.triggers or self._occurs(shape.triggers))
-            and (not shape.words or (self._occurs(shape.words) and not self._words.isdisjoint(shape.words)))
+            and (not shape.words or self._said(shape.words))
         )
 
     def _occurs(self, texts: tuple[str, ...]) -> bool:
@@ -207,6 +207,11 @@ class Batch:
             self._known[texts] = known
         return known
 
+    def _said(self, words: tuple[str, ...]) -> bool:
+        """Whether one of the words is there as a whole word; of a phrase all words, wherever they are."""
+        first, single, several = parted(words)
+        return self._occurs(first) and (not self._words.isdisjoint(single) or any(part <= self._words for part in several))
+
     @cached_property
     def _digits(self) -> int:
         return sum(map(self._joined.count, "0123456789"))
@@ -218,6 +223,14 @@ class Batch:
     @cached_property
     def _words(self) -> frozenset[str]:
         return frozenset(_NO_WORD.split(self._lower))
+
+
+@lru_cache(maxsize=256)
+def parted(words: tuple[str, ...]) -> tuple[tuple[str, ...], frozenset[str], tuple[frozenset[str], ...]]:
+    """The first word of each, those that are one word, and the words of the others."""
+    split = [word.split() for word in words]
+    first = tuple(sorted({parts[0] for parts in split}))
+    return first, frozenset(p[0] for p in split if len(p) == 1), tuple(frozenset(p) for p in split if len(p) > 1)
 
 
 def _wordlike(character: str) -> bool:

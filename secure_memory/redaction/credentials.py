@@ -176,8 +176,8 @@ def _keyed(seen: Candidate) -> Iterator[Hit]:
         yield Hit(seen.first, seen.last, 0.95, None, named.group().strip())
 
 
-_KEYS = ("pass", "pwd", "kennwort", "mot de", "contrase", "senha", "wachtwoord")
-_NAMED = (*_KEYS, "secret", "key", "token", "authorization", "credential", "pin", "otp")
+_KEYS = ("password", "passwd", "passphrase", "passcode", "pwd", "passwort", "kennwort", "mot de passe", "contrase", "senha")
+_NAMED = (*_KEYS, "wachtwoord", "secret", "key", "token", "authorization", "credential")
 _SIGN = r"[\"'\]]{0,2}[ \t]{0,3}(?P<sign>:=|=>|:|=)[ \t]{0,3}(?P<quote>[\"'`]{0,1})"
 _IS = r"(?: for [a-z]{1,20})?(?: is| was| ist| est| es|'s| to| are| é| è| =)[ \t]{1,2}[\"'`]{0,1}"
 _PARAMETERS = "key|sig|signature|token|auth|access_token|x-amz-signature"
@@ -186,7 +186,7 @@ SHAPES = (
     Shape("SECRET", "|".join(map(re.escape, _TOKENS)), _token, tuple(prefix.lower() for prefix in _TOKENS), unspaced=20),
     Shape("SECRET", r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----", _private_key, ("private key",)),
     Shape("SECRET", rf"(?i)(?P<name>{_STRONG}|{_WEAK}){_SIGN}(?P<value>{_VALUE})", _assigned, _NAMED),
-    Shape("SECRET", rf"(?i)(?:{_WORD}){_IS}(?P<value>{_VALUE})", _spoken, _KEYS),
+    Shape("SECRET", rf"(?i)(?:{_WORD}){_IS}(?P<value>{_VALUE})", _spoken, (*_KEYS, "wachtwoord")),
     Shape(
         "SECRET",
         r"(?i)(?:bearer|basic)[ \t]{1,3}(?P<value>[A-Za-z0-9\-._~+/]{16,}={0,2})",
@@ -202,5 +202,5 @@ SHAPES = (
         unspaced=16,
     ),
     Shape("SECRET", r"://", _in_url, ("://",)),
-    Shape("SECRET", r"[^\x00]{4,}", _keyed, _NAMED),
+    Shape("SECRET", r"[^\x00]{4,}", _keyed, (*_NAMED, "pass", "pin code", "otp seed")),
 )

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from secure_memory.redaction.candidate import Batch, Candidate, Shape, Spot
+from secure_memory.redaction.candidate import Batch, Candidate, Shape, Spot, parted
 from secure_memory.redaction.entities import shapes
 from secure_memory.redaction.walk import Segment
 
@@ -60,7 +60,7 @@ class BuiltinDetector:
 
     def __init__(self, entities: Collection[str], *, region: str | None = None, linear: bool = True) -> None:
         self._shapes = [(shape, re.compile(shape.pattern, re.ASCII)) for shape in shapes(entities, region)]
-        texts = {text for shape, _ in self._shapes for text in (*shape.triggers, *shape.words)}
+        texts = {text for shape, _ in self._shapes for text in (*shape.triggers, *parted(shape.words)[0])}
         self._spot = spotting(sorted(texts)) if linear else None
 
     def detect(self, segments: Sequence[Segment]) -> list[list[Finding]]:

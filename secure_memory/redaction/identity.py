@@ -162,32 +162,27 @@ def _nhs(seen: Candidate) -> Iterator[Hit]:
 
 
 _NINO = r"[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d\d ?\d\d ?\d\d ?[A-D]"
-_BORN = tuple(sorted({max(word.split(), key=len) for word in BIRTH_WORDS}))
-_PASSPORT = ("passport", "passports", "travel")
-_LICENSE = ("license", "licence", "lic", "dl", "dln")
-_MEDICAL = ("mrn", "medical", "patient", "chart", "health", "hospital", "record")
-_NI = tuple(word.split()[0] for word in NINO_WORDS)
 
 SHAPES = (
     Shape("US_SSN", r"\d{3}[ .\-]?\d{2}[ .\-]?\d{4}", _ssn, digits=9),
     Shape("US_ITIN", r"9\d{2}[ .\-]?\d{2}[ .\-]?\d{4}", _itin, digits=9),
-    Shape("US_PASSPORT", r"[A-Za-z]?\d{8,9}", _named(PASSPORT_WORDS, 0.85, 40, 8), digits=8, words=_PASSPORT),
+    Shape("US_PASSPORT", r"[A-Za-z]?\d{8,9}", _named(PASSPORT_WORDS, 0.85, 40, 8), digits=8, words=PASSPORT_WORDS),
     Shape(
         "US_DRIVER_LICENSE",
         r"[A-Za-z0-9][A-Za-z0-9\-]{4,18}",
         _named(LICENSE_WORDS, 0.8, 35, 2, phrases("plate", "software", "key")),
         digits=2,
-        words=_LICENSE,
+        words=LICENSE_WORDS,
     ),
     Shape(
         "MEDICAL_RECORD_NUMBER",
         r"(?:[A-Za-z]{1,4}-?)?\d[A-Za-z0-9\-]{3,14}",
         _named(RECORD_WORDS, 0.85, 30, 4),
         digits=4,
-        words=_MEDICAL,
+        words=RECORD_WORDS,
     ),
     Shape("UK_NINO", _NINO, _nino, digits=6),
-    Shape("UK_NINO", _NINO.lower(), _nino, digits=6, words=_NI),
-    Shape("UK_NHS", r"\d{3}[ \-]?\d{3}[ \-]?\d{4}", _nhs, digits=10, words=("nhs", "health")),
-    Shape("DATE_OF_BIRTH", f"(?i)(?:{DATE})", _birth, digits=3, words=_BORN),
+    Shape("UK_NINO", _NINO.lower(), _nino, digits=6, words=NINO_WORDS),
+    Shape("UK_NHS", r"\d{3}[ \-]?\d{3}[ \-]?\d{4}", _nhs, digits=10, words=NHS_WORDS),
+    Shape("DATE_OF_BIRTH", f"(?i)(?:{DATE})", _birth, digits=3, words=BIRTH_WORDS),
 )

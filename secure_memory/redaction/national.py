@@ -71,13 +71,7 @@ for _module, _words in NATIONAL.items():
             _PHRASES.setdefault(f" {_word} ", []).append(_module)
         else:
             _BY_WORD.setdefault(_word, []).append(_module)
-_COMMON = {"card", "number", "no", "nr", "id"}
-_NAMES = tuple(
-    sorted(
-        next((word for word in words.split() if word not in _COMMON), "id")
-        for words in {*_ANY, *(words for several in NATIONAL.values() for words in several)}
-    )
-)
+_NAMES = tuple(sorted({*(phrase.strip() for phrase in _ANY), *(word for words in NATIONAL.values() for word in words)}))
 _SHAPES = {
     "at.vnr": r"\d{10}", "au.tfn": r"\d{8,9}", "be.nn": r"\d{11}", "br.cpf": r"\d{11}", "ca.sin": r"\d{9}",
     "ch.ssn": r"756\d{10}", "cn.ric": r"\d{17}[\dX]", "cz.rc": r"\d{9,10}", "de.idnr": r"\d{11}", "dk.cpr": r"\d{10}",

@@ -6,6 +6,7 @@ import json
 import string
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -228,4 +229,4 @@ def test_resolved_findings_cover_the_same_and_never_twice(findings: list[Finding
     """Whatever overlaps, the same characters are covered afterwards, each once, in order."""
     resolved = resolve(findings)
     assert {at for f in findings for at in range(f.start, f.end)} == {at for f in resolved for at in range(f.start, f.end)}
-    assert all(one.end <= other.start for one, other in zip(resolved, resolved[1:], strict=False))
+    assert all(one.end <= other.start for one, other in pairwise(resolved))

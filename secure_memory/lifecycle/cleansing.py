@@ -2,9 +2,9 @@
 
 - Redacted is as if the items were written now: each has a new uid and seal in its old place and turn, in every branch that has
   it, in one transaction a session, with a `session.redact` entry for each branch.
-- What is redacted already stays; so a run that was stopped is gone on with by the next, and a second run changes nothing.
-- What a hold or a floor keeps is left as it is, and counted. What the policy blocks is taken out: it is too late to refuse it.
-- Old bytes are overwritten in the file (`secure_delete`), and what the WAL has of them goes with its next truncation.
+- What is redacted already stays: a run that was stopped is gone on with by the next, and a second run changes nothing.
+- What a hold or a floor keeps is left as it is, and counted. What the policy blocks is taken out: to refuse it is too late.
+- Old bytes are overwritten in the file (`secure_delete`), and the WAL, which has them too, is truncated at the end.
 
 `SecureStore` has its methods from `Cleansing`: ``secmem redact scan`` and ``secmem redact apply``.
 """
@@ -27,7 +27,7 @@ from secure_memory.lifecycle.scanning import Progress, ScanReport, scan_database
 from secure_memory.service import Spot, run_blocking
 from secure_memory.shared import SharedStore
 from secure_memory.tenancy import Asker, Opened
-from secure_memory.vault import branches, history, pruning, seal
+from secure_memory.vault import branches, history, pruning, seal, wal
 from secure_memory.vault.commits import Operation
 from secure_memory.vault.history import ItemRow
 from secure_memory.vault.seal import Place
@@ -88,7 +88,8 @@ class Cleansing:
 
         It is a `session.redact` entry for each branch that changes, and one for each session that is looked at. Raises
         ConfigurationError where there is no such tenant or session, IntegrityError, RedactionError, AccessDeniedError,
-        StorageError: the sessions before the one that failed are done.
+        StorageError: the sessions before the one that failed are done. StoreBusyError at the end says that all are, and that
+        another process still reads what was there before.
         """
         shared, who = self._open(), resolve(None, None, self._who())
         count: Counter[str] = Counter()
@@ -101,6 +102,7 @@ class Cleansing:
             entities.update(swept.entities)
             if progress is not None:
                 progress(number, len(names))
+        wal.truncate(shared.tenant(tenant).vault.database)
         return Cleansed(tenant, len(names), count["changed"], count["items"], count["kept"], dict(sorted(entities.items())))
 
 

@@ -6,7 +6,8 @@ Everything that the detectors know is looked for, whatever the policy does with 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -80,18 +81,24 @@ def scan_database(policy: InForce, path: Path, encryption_key: str | None, progr
     with Foreign(path) as database:
         sessions = database.sessions()
         for number, session in enumerate(sessions, 1):
-            read = reader(None if encryption_key is None else cipher(encryption_key, session.id), None)
-            items: dict[int, Item] = {}
-            for branch in database.branches(session):
-                for message in database.messages(session, branch):
-                    try:
-                        items[message.id] = read(message.data)[0]
-                    except UnreadableError:
-                        look.unreadable += 1
-            look.at(session.id, list(items.values()))
+            # With a key, too, what nobody encrypted is looked at: a scan is there to find it.
+            keys = [None] if encryption_key is None else [cipher(encryption_key, session.id), None]
+            readers = [reader(key, None) for key in keys]
+            data = {one.id: one.data for branch in database.branches(session) for one in database.messages(session, branch)}
+            items = [item for one in data.values() if (item := _read(readers, one)) is not None]
+            look.unreadable += len(data) - len(items)
+            look.at(session.id, items)
             if progress is not None:
                 progress(number, len(sessions))
     return look.report(str(path))
+
+
+def _read(readers: Sequence[Callable[[object], tuple[Item, bytes]]], data: object) -> Item | None:
+    """The item of a row, by the first that can read it; None where none can."""
+    for read in readers:
+        with suppress(UnreadableError):
+            return read(data)[0]
+    return None
 
 
 class _Look:

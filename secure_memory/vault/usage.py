@@ -262,7 +262,7 @@ class _Said:
     popped: bool = False
 
 
-_WANTED = ("session.usage", "session.pop", "session.clear", "session.branch", "subject.erase")
+_WANTED = ("session.usage", "session.pop", "session.clear", "session.branch", "subject.erase", "store.restore")
 
 
 def _said(execute: Execute) -> dict[tuple[str, int], _Said]:
@@ -288,4 +288,7 @@ def _said(execute: Execute) -> dict[tuple[str, int], _Said]:
 
 
 def _takes_away(entry: Entry) -> bool:
-    return entry.action in ("session.pop", "session.clear", "subject.erase") or entry.detail.get("deleted") is True
+    return (
+        entry.action in ("session.pop", "session.clear", "subject.erase", "store.restore")
+        or entry.detail.get("deleted") is True
+    )

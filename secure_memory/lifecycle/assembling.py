@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from secure_memory import directory
-from secure_memory.errors import ConfigurationError, RollbackError, TamperedError
+from secure_memory.errors import ConfigurationError, KeyDestroyedError, RollbackError, TamperedError
 from secure_memory.keys.provider import KeyProvider
 from secure_memory.keys.tombstones import FILE as TOMBSTONES
 from secure_memory.keys.tombstones import Tombstone
@@ -52,10 +52,21 @@ class Assembled:
 
     def tenants(self) -> list[Tenant]:
         """The system vault and every tenant whose vault is there, in order of name. Opens them: raises IntegrityError."""
-        names = [name for _, name, state, _ in self.shared.keyring.tenants() if state == "active"]
-        return [self.shared.system] + [
-            self.shared.tenant(name) for name in names if name != SYSTEM_TENANT and name not in self.lost
-        ]
+        every = [(uid, name) for uid, name, state, _ in self.shared.keyring.tenants() if state == "active"]
+        there = sorted((one for one in every if one[1] not in self.lost), key=lambda one: one[1] != SYSTEM_TENANT)
+        return [self._opened(uid, name) for uid, name in there]
+
+    def _opened(self, uid: bytes, name: str) -> Tenant:
+        try:
+            return self.shared.system if name == SYSTEM_TENANT else self.shared.tenant(name)
+        except TamperedError:
+            # Its file is what was written, by the manifest: so it is the key that is another one.
+            if any(stone.purpose == "vault" for stone in self.shared.keyring.buried([uid])):
+                raise KeyDestroyedError(
+                    f"tenant {name!r}: the key of its vault was replaced after the vault was copied",
+                    hint="restore newer vaults, or name the keys of that time with --keys",
+                ) from None
+            raise
 
 
 def find(vaults: Path, keys: Path | None) -> Sets:
@@ -88,9 +99,11 @@ def _newest(place: Path, kind: backup_set.Kind) -> BackupSet:
     return found
 
 
-def assemble(sets: Sets, place: Path, provider: KeyProvider, tombstones: list[Path], progress: Progress | None) -> Assembled:
-    """The store of these sets, made in the empty directory `place`. `tombstones` are where the list of erased keys may be;
-    the longest counts.
+def assemble(
+    sets: Sets, place: Path, provider: KeyProvider, tombstones: tuple[Path | None, list[Path]], progress: Progress | None
+) -> Assembled:
+    """The store of these sets, made in the empty directory `place`. `tombstones` are the list of erased keys, if one is
+    named, and where others of this store may be; what is in any of them was erased.
 
     Raises TamperedError, RollbackError, WrongKeyError, ConfigurationError, DiskFullError. Whoever called removes `place`.
     """
@@ -103,7 +116,7 @@ def assemble(sets: Sets, place: Path, provider: KeyProvider, tombstones: list[Pa
         key = shared.keyring.store_key("backup")
         for one in (sets.vaults, sets.keys):
             one.check_mac(key)
-        stones = _erased(shared, tombstones, sets.keys.tombstones or 0)
+        stones = _erased(shared, *tombstones, sets.keys.tombstones or 0)
         destroyed = shared.keyring.replay(stones)  # (4)
         made = Assembled(shared, sets, stones, destroyed, _check_vaults(shared, sets, place))  # (5)
         for tenant in made.tenants():
@@ -132,22 +145,34 @@ def _copy(sets: Sets, place: Path, progress: Progress | None) -> None:
                 progress("copying", done, total)
 
 
-def _erased(shared: SharedStore, places: list[Path], least: int) -> list[Tombstone]:
-    """What the longest list says was erased. Raises ConfigurationError where there is none, RollbackError where it is too
-    short, TamperedError."""
-    found = [(path, shared.keyring.tombstones_at(path).read()) for path in places if path.exists()]
-    if not found:
+def _erased(shared: SharedStore, named: Path | None, others: list[Path], least: int) -> list[Tombstone]:
+    """What the lists say was erased, in any of them. One that was not named, and that this store's key does not prove,
+    counts for nothing: it may be from before the store root was replaced.
+
+    Raises ConfigurationError where there is none, RollbackError where they are too short, TamperedError.
+    """
+    found: dict[tuple[bytes, str, int], Tombstone] = {}
+    read = 0
+    for path in [named, *others]:
+        if path is None or not path.exists():
+            continue
+        try:
+            found.update((stone[:3], stone) for stone in shared.keyring.tombstones_at(path).read())
+            read += 1
+        except TamperedError as error:
+            if path == named or (path == others[-1] and not read):
+                raise TamperedError(str(error), hint=f"{error.hint}; or are the keys older than its store root?") from None
+    if not read:
         raise ConfigurationError(
             "the list of what was erased since is not there, and without it erased data would come back",
             hint=f"it is the file `{TOMBSTONES}` beside the store's anchors: bring it back, or name it with --tombstones",
         )
-    path, stones = max(found, key=lambda one: len(one[1]))
-    if len(stones) < least:
+    if len(found) < least:
         raise RollbackError(
-            f"the list of what was erased is older than the backup: it has {len(stones)} keys, and had {least}",
-            hint=f"bring the newest copy of {path}",
+            f"the list of what was erased is older than the backup: it has {len(found)} entries, and had {least}",
+            hint=f"bring the newest copy of the file `{TOMBSTONES}` that was beside the store's anchors",
         )
-    return stones
+    return list(found.values())
 
 
 def _check_vaults(shared: SharedStore, sets: Sets, place: Path) -> tuple[str, ...]:

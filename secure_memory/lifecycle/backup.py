@@ -132,6 +132,7 @@ class _Copying:
         self._created = created
         self._progress = progress
         self._vaults: dict[str, CopiedVault] = {}
+        self._manifest = (path / directory.MANIFEST).read_bytes()
         # Made before anything is copied: the copy of keys.db must have it.
         self._mac_key = shared.keyring.store_key("backup")
 
@@ -184,9 +185,12 @@ class _Copying:
                 backup_set.copy(file, place / file.name)
 
     def _copy_keys(self, place: Path, since: int) -> KeysCopied:
+        """Copy keys.db, and store.json as it is meanwhile: a store root that is being replaced waits."""
         file = place / directory.KEYS
         file.unlink(missing_ok=True)
-        found = self._shared.keyring.copy_to(file, since, self._telling("keys"))
+        with directory.changing(self._path):
+            found = self._shared.keyring.copy_to(file, since, self._telling("keys"))
+            self._manifest = (self._path / directory.MANIFEST).read_bytes()
         backup_set.sync(file)
         return found
 
@@ -196,7 +200,7 @@ class _Copying:
 
     def _written(self, place: Path, kind: Kind) -> BackupSet:
         """The set in that directory, with its manifest. It has store.json too: without it nothing can be opened."""
-        backup_set.write(place / directory.MANIFEST, (self._path / directory.MANIFEST).read_bytes())
+        backup_set.write(place / directory.MANIFEST, self._manifest)
         files = sorted(file for file in place.rglob("*") if file.is_file())
         made = BackupSet(
             place,

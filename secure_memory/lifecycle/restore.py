@@ -90,14 +90,15 @@ class Restores:
             check_not_inside(provider.path, place)
         sets = find(_path(directory), None if keys_in is None else _path(keys_in))
         uid = bytes.fromhex(sets.keys.store)
-        lists = _lists(anchors, uid) if tombstones is None else [_path(tombstones)]
+        own = _list_beside(anchors, uid, place)
+        lists = (own if own.exists() else None) if tombstones is None else _path(tombstones), _lists(anchors, uid)
         with replacing.alone(place, sets) as occupied, backup_set.being_written(*replacing.workshop(place)) as beside:  # (1)
             made = assemble(sets, beside, provider, lists, progress)  # (2)
             try:
                 reviving = Reviving(made, lambda vault: Anchor(anchors, uid, place, vault), who)
                 done = reviving.run(accept=accept_rollback, progress=progress)  # (3) (4) (5)
                 heads = reviving.heads()
-                made.shared.keyring.tombstones_at(_list_beside(anchors, uid, place)).append(made.stones)
+                made.shared.keyring.tombstones_at(own).append(made.stones)
             finally:
                 made.shared.abandon()
             aside = replacing.swap(beside, place, occupied)  # (6)
@@ -125,7 +126,7 @@ class Restores:
         sets = find(_path(directory), None if keys_in is None else _path(keys_in))
         uid = bytes.fromhex(sets.keys.store)
         anchors = default_directory() if anchor is None else Path(anchor)
-        lists = _lists(anchors, uid) if tombstones is None else [_path(tombstones)]
+        lists = None if tombstones is None else _path(tombstones), _lists(anchors, uid)
         with (
             backup_set.told("check the backup in the place for temporary files (TMPDIR)"),
             tempfile.TemporaryDirectory(prefix="secmem-") as scratch,

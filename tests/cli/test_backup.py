@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from secure_memory import SecureStore
+from secure_memory.cli.main import secmem
 
 Run = Callable[..., Any]
 
@@ -142,3 +145,26 @@ def test_subject_export_of_nobody(run: Run, desk: Path, tmp_path: Path) -> None:
     assert "no such subject" in done.err
     assert "hint:" in done.err
     assert not (tmp_path / "carl").exists()
+
+
+# ---- the guide --------------------------------------------------------------------------------------------------------
+
+
+def test_the_guide_can_be_followed() -> None:
+    """Every command and option that docs/backup.md names is there."""
+    text = (Path(__file__).parents[2] / "docs" / "backup.md").read_text()
+    there = {path: {option for param in command.params for option in param.opts} for path, command in every(secmem)}
+    named = [match.group(0) for match in re.finditer(r"secmem [a-z]+( [a-z]+)?", text)]
+    assert len(named) > 15
+    for words in named:
+        assert words in there or words.rpartition(" ")[0] in there, words
+    assert set(re.findall(r"--[a-z][a-z-]+", text)) <= set().union(*there.values())
+
+
+def every(command: click.Command, path: str = "secmem") -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            found = command.get_command(click.Context(command), name)
+            assert found is not None
+            yield from every(found, f"{path} {name}")

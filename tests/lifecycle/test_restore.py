@@ -466,6 +466,77 @@ def test_a_session_that_was_sealed_anew(backed_up: Path, into: Path, tmp_path: P
         store.audit_verify()
 
 
+def test_an_erased_tenant(place: Path, into: Path, tmp_path: Path) -> None:
+    """A tenant that was erased since is restored as erased: no vault, no name for another, and everything verifies."""
+    with SecureStore.create(place) as store:
+        add(store, "one")
+        add(store, "two", tenant="gone")
+        store.backup(into)
+        store.tenant_erase("gone")
+    report = restored(into, tmp_path / "new")
+    assert {"(system)", "acme"} == {vault.tenant for vault in report.vaults}
+    assert 1 == len(list((tmp_path / "new" / "vaults").glob("*.db")))
+    with SecureStore.open(tmp_path / "new") as store:
+        assert ["one"] == texts(store)
+        with pytest.raises(KeyDestroyedError):
+            texts(store, tenant="gone")
+        store.audit_verify()
+
+
+# ---- keys that were replaced ------------------------------------------------------------------------------------------
+
+
+def test_a_vault_key_that_was_replaced(backed_up: Path, into: Path, tmp_path: Path) -> None:
+    """Vaults from before their key was replaced open with the keys of their time, and are refused with later ones."""
+    with SecureStore.open(backed_up) as store:
+        store.key_rotate(vault="acme")
+    restored(into, tmp_path / "own")
+    with SecureStore.open(tmp_path / "own") as store:
+        assert ["before"] == texts(store)
+        store.audit_verify()
+    with SecureStore.open(backed_up) as store:
+        store.backup(into, only="keys")
+    with pytest.raises(KeyDestroyedError, match="'acme': the key of its vault was replaced"):
+        restored(into, tmp_path / "later")
+    assert not (tmp_path / "later").exists()
+
+
+def test_a_key_that_is_replaced_while_copying(backed_up: Path, into: Path, tmp_path: Path) -> None:
+    """A vault whose key is replaced between the vaults and the keys is copied again: the backup opens."""
+    shutil.rmtree(into)
+    done = False
+
+    def progress(what: str, *_: object) -> None:
+        nonlocal done
+        if what == "tenant (system)" and not done:
+            done = True
+            store.key_rotate(vault="acme")
+
+    with SecureStore.open(backed_up) as store:
+        store.backup(into, progress=progress)
+    SecureStore.restore(into, tmp_path / "new")
+    with SecureStore.open(tmp_path / "new") as store:
+        assert ["before", "after"] == texts(store)
+
+
+def test_an_epoch_turn(place: Path, tmp_path: Path, into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an epoch turn the keys from before it are dark; the vaults are restored with the keys from after it."""
+    monkeypatch.delenv("SECMEM_KEY")
+    key = _any_key(tmp_path)
+    with SecureStore.create(place, keys=key) as store:
+        add(store, "before")
+        store.backup(into)
+        store.key_rotate(epoch=True, new_key=True)
+    with pytest.raises(WrongKeyError):
+        restored(into, tmp_path / "new", keys=key)
+    with SecureStore.open(place, keys=key) as store:
+        store.backup(into, only="keys")
+    restored(into, tmp_path / "new", keys=key)
+    with SecureStore.open(tmp_path / "new", keys=key) as store:
+        assert ["before"] == texts(store)
+        store.audit_verify()
+
+
 # ---- the anchors ------------------------------------------------------------------------------------------------------
 
 

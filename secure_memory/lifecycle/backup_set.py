@@ -124,7 +124,7 @@ def read(path: Path) -> BackupSet:
             stated["mac"],
         )
         whole = stated["format"] == FORMAT and found.text() == data
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         whole = False
     if not whole:
         raise _damaged(path, "its manifest is damaged")

@@ -16,7 +16,7 @@ from secure_memory.ledger.merkle import Head, root_at
 from secure_memory.log import get_logger
 from secure_memory.shared import SharedStore, record
 from secure_memory.tenancy import Tenant
-from secure_memory.vault import sessions
+from secure_memory.vault import erasures, sessions
 from secure_memory.vault import verify as vault_verify
 from secure_memory.vault.sqlcipher import check_pages
 
@@ -58,7 +58,25 @@ def verify(
         shared.keyring.check()
     except TamperedError as error:
         raise TamperedError(f"keys.db: {error}", hint=error.hint) from None
+    _check_tombstones(shared, tenants(shared, tenant))
     return [_verify_one(shared, one, actor, progress) for one in tenants(shared, tenant)]
+
+
+def _check_tombstones(shared: SharedStore, tenants: list[Tenant]) -> None:
+    """Check the list of erased keys, where there is one: every line, and that its end is there. Raises TamperedError."""
+    tombstones = shared.keyring.tombstones
+    if tombstones is None or not tombstones.path.exists():
+        return  # as with an anchor that is missing: nothing can be said
+    said = 0
+    for one in tenants:
+        with one.vault.database.snapshot() as execute:
+            known = erasures.every(execute, one.keys.ledger, one.keys.uid)
+        said = max([said, *(erasure.listed for erasure in known)])
+    if len(tombstones.read()) < said:  # read after what was said of it
+        raise TamperedError(
+            f"the list of erased keys is shorter than the {said} lines that it had",
+            hint="treat it as an incident: a restore without them brings back what was erased; keep the file",
+        )
 
 
 def _verify_one(

@@ -16,7 +16,7 @@ uids and keys. The store's methods are in `erasing`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -50,6 +50,7 @@ class SessionErasure:
         self._name = name
         self._actor = actor
         self._mac = tenant.keys.name_mac(f"erased {kind}", name)
+        self._known: Erasure | None = None
 
     def run(self) -> tuple[Erasure, bool]:
         """The erasure, done, and whether it had been before.
@@ -94,7 +95,8 @@ class SessionErasure:
             tx.record({"subject": new.subject, "detail": {"erasure": new.id, "stage": new.stage, "sessions": len(rows)}})
             return new
 
-        return transact(self._tenant, work, ACTION, self._actor)
+        self._known = transact(self._tenant, work, ACTION, self._actor)
+        return self._known
 
     def withheld(self, erasure: Erasure) -> Erasure:
         """(1) Of each session, in one transaction, what is kept goes under other keys, and the rest goes."""
@@ -123,7 +125,7 @@ class SessionErasure:
         """(3) One transaction a session, until none is left: one may have begun after the intent."""
         while True:
             before = erasure
-            erasure = transact(self._tenant, partial(self._empty_next, erasure=before), ACTION, self._actor)
+            erasure = self._step(partial(self._empty_next, erasure=before))
             if erasure is before:
                 return self._move(replace(erasure, stage="rows"), {"items": sum(erasure.items.values())})
 
@@ -200,7 +202,7 @@ class SessionErasure:
             said = [*erasure.withheld, *withhold.said_of(row, kept)]
             return self._put(tx, replace(erasure, items=dict(deleted), kept=[*erasure.kept, row.uid.hex()], withheld=said))
 
-        return transact(self._tenant, work, ACTION, self._actor)
+        return self._step(work)
 
     def _settle_moved(self, erasure: Erasure) -> None:
         """Let the keys stand of sessions that went to another subject, where whoever moved them died before."""
@@ -236,7 +238,18 @@ class SessionErasure:
             tx.record({"action": action, "subject": moved.subject, "session": session, "detail": told})
             return moved
 
-        return transact(self._tenant, work, ACTION, self._actor)
+        return self._step(work)
+
+    def _step(self, work: Callable[[Transaction], Erasure]) -> Erasure:
+        """The erasure as `work` leaves it. Raises StoreBusyError where somebody else goes on with it meanwhile."""
+        keys = self._tenant.keys
+
+        def alone(tx: Transaction) -> Erasure:
+            erasures.refuse_other(tx.execute, keys.ledger, keys.uid, self._mac, self._known)
+            return work(tx)
+
+        self._known = transact(self._tenant, alone, ACTION, self._actor)
+        return self._known
 
     def _put(self, tx: Transaction, erasure: Erasure) -> Erasure:
         return erasures.put(tx.execute, self._tenant.keys.ledger, self._tenant.keys.uid, self._mac, erasure)

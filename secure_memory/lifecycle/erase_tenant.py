@@ -47,6 +47,7 @@ class TenantErasure:
         self._name = name
         self._actor = actor
         self._mac = self._system.keys.name_mac("erased tenant", name)
+        self._stands: Erasure | None = None
 
     def run(self) -> tuple[Erasure, bool]:
         """The erasure, done, and whether it had been before.
@@ -65,7 +66,7 @@ class TenantErasure:
 
     def intent(self) -> Erasure:
         """(1) The erasure to go on with, or the one that was done, or a new one."""
-        known = transact(self._system, self._known, ACTION, self._actor)
+        self._stands = known = transact(self._system, self._known, ACTION, self._actor)
         if known is not None:
             return known
         tenant = self._shared.existing_tenant(self._name)
@@ -193,12 +194,14 @@ class TenantErasure:
         keys = self._system.keys
 
         def work(tx: Transaction) -> Erasure:
+            erasures.refuse_other(tx.execute, keys.ledger, keys.uid, self._mac, self._stands)
             moved = erasures.put(tx.execute, keys.ledger, keys.uid, self._mac, erasure)
             told = {"tenant": moved.subject, "erasure": moved.id, "stage": moved.stage, **detail}
             tx.record({"action": action, "detail": told})
             return moved
 
-        return transact(self._system, work, ACTION, self._actor)
+        self._stands = transact(self._system, work, ACTION, self._actor)
+        return self._stands
 
 
 def _session_keys(shared: SharedStore, tenant: Tenant) -> dict[bytes, Any]:

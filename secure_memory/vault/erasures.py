@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from secure_memory.errors import TamperedError
+from secure_memory.errors import StoreBusyError, TamperedError
 from secure_memory.keys.key import Key, context
 from secure_memory.ledger.ledger import VERIFY_HINT
 from secure_memory.vault import branches, history, sessions, usage
@@ -79,6 +79,12 @@ def every(execute: Callable[..., Any], ledger_key: Key, tenant: bytes) -> list[E
 def asked_for(execute: Callable[..., Any], ledger_key: Key, tenant: bytes) -> dict[str, int]:
     """When the erasure was asked for of sessions that are kept nevertheless: microseconds by uid, for the purge to know."""
     return {uid: erasure.begun for erasure in every(execute, ledger_key, tenant) for uid in erasure.kept}
+
+
+def refuse_other(execute: Callable[..., Any], ledger_key: Key, tenant: bytes, name: bytes, known: Erasure | None) -> None:
+    """Raise StoreBusyError where the newest erasure of that name is not as we know it: somebody else goes on with it."""
+    if newest(execute, ledger_key, tenant, name) != known:
+        raise StoreBusyError("somebody else is erasing the same", hint="wait until they have, then run it again")
 
 
 def put(execute: Callable[..., Any], ledger_key: Key, tenant: bytes, name: bytes, erasure: Erasure) -> Erasure:

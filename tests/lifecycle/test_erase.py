@@ -27,6 +27,7 @@ from secure_memory.errors import (
 from secure_memory.keys.tombstones import FILE
 from secure_memory.lifecycle import searching, traces
 from secure_memory.lifecycle.certificate import Certificate
+from secure_memory.lifecycle.erase import SessionErasure
 from secure_memory.store import SecureStore
 from secure_memory.tenancy import Asker
 from secure_memory.vault import pages, sqlcipher
@@ -352,6 +353,33 @@ def test_items_put_back_into_an_erased_session_are_found(told: Store, insider: C
     insider().sql("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", *row)
     with pytest.raises(TamperedError):
         told.audit_verify(tenant="default")
+
+
+@pytest.mark.parametrize("how", ["end dropped", "edited"])
+def test_a_list_that_lost_its_end_is_noticed(told: Store, tmp_path: Path, how: str) -> None:
+    """The whole check compares the list beside the anchors with what the vaults say of its length."""
+    told.subject_erase("ana")
+    told.audit_verify()
+    (place,) = tmp_path.glob(f"anchors/*/{FILE}")
+    lines = place.read_bytes().splitlines(keepends=True)
+    place.write_bytes(b"".join(lines[:-1] if how == "end dropped" else [lines[0].replace(b" 1 ", b" 2 "), *lines[1:]]))
+    with pytest.raises(TamperedError):
+        told.audit_verify()
+
+
+def test_two_who_erase_the_same_do_not_undo_each_other(told: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes second while another goes on is told so, and the erasure is finished once."""
+    real = SessionErasure.rows
+
+    def rows(self: SessionErasure, erasure: Any) -> Any:
+        monkeypatch.setattr(SessionErasure, "rows", real)
+        assert {"message": 4} == told.subject_erase("ana").items  # the other one, meanwhile
+        return real(self, erasure)
+
+    monkeypatch.setattr(SessionErasure, "rows", rows)
+    with pytest.raises(StoreBusyError, match="somebody else is erasing"):
+        told.subject_erase("ana")
+    assert {"message": 4} == told.subject_erase("ana").items
 
 
 # ---- backups --------------------------------------------------------------------------------------------------------

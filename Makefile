@@ -33,6 +33,7 @@ conformance: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/purge.py
 
 # The JSON Schema of policy files, from the models. A test fails where it is not current.
 schema: $(INSTALLED)

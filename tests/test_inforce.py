@@ -363,6 +363,18 @@ def test_who_has_no_role_gets_nothing_of_a_session(house: SecureStore, place: Pa
     assert before == everything()
 
 
+def test_who_may_not_make_a_tenant_is_not_told_which_there_are(house: SecureStore, place: Path) -> None:
+    """A name that is taken and one that is free are denied alike, by whatever would make the tenant, and leave no keys."""
+    with SecureStore.open(place, actor="user:eve") as store:
+        for name in ("default", "globex"):
+            with pytest.raises(AccessDeniedError, match=r"may not tenant\.create"):
+                store.tenant_create(name)
+        with store.session("s", tenant="initech") as session, pytest.raises(AccessDeniedError):
+            session.blocking.get_items()
+    assert ["default"] == [info.name for info in house.tenant_list()]
+    assert [("user:eve", "tenant.create")] * 3 == denials(house)
+
+
 def test_everyone_else_goes_on(house: SecureStore) -> None:
     """A denial is one operation's, also where it is carried out together with others'."""
 

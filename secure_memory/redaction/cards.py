@@ -60,11 +60,9 @@ def issued(digits: str) -> bool:
 
 
 def _cards(seen: Candidate) -> Iterator[Hit]:
-    if len(digits_of(seen.match.group())) < 12:
-        return
     runs = [(m.start(), m.end()) for m in _RUN.finditer(seen.whole, seen.match.start(), seen.match.end())]
     sizes = [end - start for start, end in runs]
-    first = 0
+    first = 0 if sum(sizes) >= 12 else len(runs)
     while first < len(runs):
         # Digits one by one are a number from the first of them on: else a column of digits would be looked at from each.
         inner = first > 0 and sizes[first] <= 2 and sizes[first - 1] == sizes[first]

@@ -316,9 +316,9 @@ SHAPES = (
     Shape("EMAIL", r"@", _email, ("@",)),
     Shape("IP", r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}", _ipv4, (".",), 4),
     Shape("IP", r"[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]{0,36}:[0-9A-Fa-f:.]{0,40}", _ipv6, (":",), 1),
-    Shape("MAC", r"[0-9A-Fa-f]{2}(?:[:\-][0-9A-Fa-f]{2}){5}", _mac, (":", "-"), 1, unspaced=17),
+    Shape("MAC", r"[0-9A-Fa-f]{2}(?:[:\-][0-9A-Fa-f]{2}){5}", _mac, (":", "-"), 1),
     Shape("URL_WITH_CREDENTIALS", r"://", _url, ("://",)),
-    Shape("CRYPTO_ADDRESS", r"[13][1-9A-HJ-NP-Za-km-z]{25,34}", _bitcoin, unspaced=26),
+    Shape("CRYPTO_ADDRESS", r"[13][1-9A-HJ-NP-Za-km-z]{25,34}", _bitcoin),
     Shape("CRYPTO_ADDRESS", r"(?:bc1|BC1)[02-9ac-hj-np-zAC-HJ-NP-Z]{11,71}", _bitcoin, ("bc1",), unspaced=14),
     Shape("CRYPTO_ADDRESS", r"0x[0-9A-Fa-f]{40}", _ether, ("0x",), unspaced=42),
 )

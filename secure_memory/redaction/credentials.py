@@ -72,7 +72,8 @@ def _private_key(seen: Candidate) -> Iterator[Hit]:
 # ---- named by a word ------------------------------------------------------------------------------------------------
 
 _WORD = "password|passwd|passphrase|passcode|pwd|kennwort|passwort|mot de passe|contraseña|contrasena|senha|wachtwoord"
-_STRONG = rf"{_WORD}|secret(?:[_\- ]?(?:access[_\- ]?)?key)?|(?:api|access|private|encryption|signing|account|auth|master)[_\- ]?key"
+_LOCKS = "api|access|private|encryption|signing|account|auth|master"
+_STRONG = rf"{_WORD}|secret(?:[_\- ]?(?:access[_\- ]?)?key)?|(?:{_LOCKS})[_\- ]?key"
 _WEAK = r"token|authorization|credentials?"
 _VALUE = r"[^ \t\n\r\f\v\x00\"'`<>,;]{4,}"
 NO_SECRET = re.compile(

@@ -114,7 +114,7 @@ def test_other_keys_name_no_secret(found: Found, key: str) -> None:
 
 
 def test_a_private_key_is_found_from_begin_to_end(found: Found) -> None:
-    """A PEM private key is one finding; a public key and a certificate are none; a key cut short is found as far as it goes."""
+    """A PEM private key is one finding; a public key is none; a key that is cut short is found as far as it goes."""
     body = "MIIEowIBAAKCAQEA7v2K\nq8Zl3mN0pQrStUvWxYz\n"
     key = f"-----BEGIN RSA PRIVATE KEY-----\n{body}-----END RSA PRIVATE KEY-----"
     assert [("SECRET", key)] == found(f"here: {key} ok")

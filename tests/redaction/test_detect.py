@@ -187,7 +187,7 @@ NOBODYS = {
 
 @pytest.mark.parametrize("key", NOBODYS)
 def test_what_tools_say_of_nobody_is_left(found: Found, key: str) -> None:
-    """Ids, times, hashes, versions, prices, places, parcels, books and our own placeholders are no findings, alone or in prose."""
+    """Ids, times, hashes, versions, prices, places, parcels, books and placeholders are no findings, alone or in prose."""
     text = str(NOBODYS[key])
     assert [] == found(text, "data", key, tool=True)
     assert [] == found(f"{key.replace('_', ' ')}: {text}")

@@ -19,7 +19,7 @@ from secure_memory.errors import StorageError
 from secure_memory.vault.pages import found_in
 
 SECONDS = 3600.0
-"""How long a search may take: about 40 MB a second."""
+"""How long a search may take; for 64 traces it reads 25 MB a second (measured on two busy cores)."""
 
 
 class Searched(NamedTuple):

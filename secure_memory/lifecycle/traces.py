@@ -13,7 +13,7 @@ from secure_memory.vault import branches, history
 from secure_memory.vault.sessions import SessionRow
 from secure_memory.vault.transaction import Transaction
 
-MOST = 64
+MOST = 32
 """Sealed items, and wrapped keys, that are searched for: each costs its time."""
 BYTES = 24
 

@@ -84,8 +84,8 @@ def _tell(plan: Any) -> None:
     cells = [
         (
             f"{line.sign} {_WORDS.get(line.state, line.state)}",
-            _count(line.items, "item"),
-            _count(line.sessions, "session"),
+            _count(line.items, "item") if line.state != "prune" else _count(line.items, "entry", "entries"),
+            _count(line.sessions, "session") if line.state != "prune" else "of the ledger",
             *([tenant] if several else []),
             line.by,
             _remark(line),
@@ -114,15 +114,19 @@ def _remark(line: Any) -> str:
 
 
 def _summary(plan: Any) -> str:
-    counts = [
-        (plan.count(state), state) for state in ("delete", "redact", "archive", "deferred", "held", "conflict", "unmatched")
-    ]
+    states = ("delete", "redact", "archive", "prune", "deferred", "held", "conflict", "unmatched")
+    counts = [(plan.count(state), state) for state in states]
     said = ", ".join(f"{count:,} {state}" for count, state in counts if count) or "nothing is due"
     return f"{said}; {plan.overdue:,} overdue before this run"
 
 
 def _tell_done(done: Any) -> None:
-    words = [(done.deleted, "deleted"), (done.redacted, "redacted"), (done.archived, "archived")]
+    words = [
+        (done.deleted, "deleted"),
+        (done.redacted, "redacted"),
+        (done.archived, "archived"),
+        (done.pruned, "entries pruned"),
+    ]
     said = ", ".join(f"{count:,} {word}" for count, word in words if count) or "nothing was due"
     say(f"done: {said}, in {_count(done.sessions, 'session')}; {done.freed:,} bytes freed", bold=True)
     for file in done.archives:
@@ -131,8 +135,8 @@ def _tell_done(done: Any) -> None:
         say(f"{_count(done.passed_over, 'session')} changed since the plan: left for the next one")
 
 
-def _count(number: int, word: str) -> str:
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
+def _count(number: int, word: str, many: str | None = None) -> str:
+    return f"{number:,} {word if number == 1 else many or word + 's'}"
 
 
 def _as_json(plan: Any) -> dict[str, Any]:

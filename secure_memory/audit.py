@@ -141,7 +141,8 @@ def _rows(execute: Callable[..., Any], tenant: Tenant, start: int, order: str) -
     for columns in execute(f"SELECT * FROM ledger WHERE seq >= ? ORDER BY seq {order}", (start,)):  # noqa: S608
         row = Row(*columns)
         tenant.vault.ledger.check(row)
-        yield row, entry_of(row)
+        if row.entry:  # else its time has passed (see `ledger.pruning`)
+            yield row, entry_of(row)
 
 
 def _in_tenant(wanted: LogFilter, shared: SharedStore, tenant: Tenant, execute: Callable[..., Any]) -> LogFilter:

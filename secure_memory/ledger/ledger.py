@@ -40,7 +40,8 @@ class Tail(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of the table. `branch` and `session` are row ids, `root` is the root at size `seq + 1`."""
+    """A row of the table. `branch` and `session` are row ids, `root` is the root at size `seq + 1`; `entry` is empty where
+    it was pruned."""
 
     seq: int
     branch: int | None
@@ -151,12 +152,14 @@ class Ledger:
         return head_of(row)
 
     def entries(self, execute: Execute, start: int = 0, end: int | None = None) -> Iterator[Entry]:
-        """The entries with start <= seq < end, in order, each checked against its MAC. Raises TamperedError."""
+        """The entries with start <= seq < end, in order, each checked against its MAC; without those whose body was pruned.
+        Raises TamperedError."""
         stop = 2**62 if end is None else end
         for found in execute("SELECT * FROM ledger WHERE seq >= ? AND seq < ? ORDER BY seq", (start, stop)):
             row = Row(*found)
             self.check(row)
-            yield entry_of(row)
+            if row.entry:
+                yield entry_of(row)
 
 
 VERIFY_HINT = "treat it as an incident: keep a copy of the store, then run `secmem audit verify`"

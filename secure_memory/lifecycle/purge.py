@@ -71,13 +71,17 @@ class Purges:
         with reserve.at_hand(shared.path):
             if plan is not None:
                 made = _kept(shared, Path(plan))
-                purges = [VaultPurge(shared, shared.existing_tenant(one.tenant), who, made.as_of) for one in made.tenants]
+                purges = [
+                    VaultPurge(shared, one, who, made.as_of)
+                    for planned in made.tenants
+                    for one in audit.tenants(shared, planned.tenant)
+                ]
                 for purge, one in zip(purges, made.tenants, strict=True):
                     purge.begin(limit, continuing=one)
             else:
                 now = clock.now()
-                found = [one for one in audit.tenants(shared, tenant) if one.keys.name != SYSTEM_TENANT]
-                purges = [VaultPurge(shared, one, who, now) for one in found]
+                found = [VaultPurge(shared, one, who, now) for one in audit.tenants(shared, tenant)]
+                purges = [one for one in found if one.name != SYSTEM_TENANT or one.prunes]
                 for purge in purges:
                     purge.begin(limit)
                 planned = tuple(purge.plan(units=out is not None) for purge in purges)
@@ -127,6 +131,7 @@ def _sum(one: PurgeDone, other: PurgeDone) -> PurgeDone:
         one.passed_over + other.passed_over,
         one.freed + other.freed,
         one.archives + other.archives,
+        one.pruned + other.pruned,
     )
 
 

@@ -30,12 +30,22 @@ from secure_memory.lifecycle.surveying import OVERDUE_AFTER
 VALID = 7 * 86_400_000_000
 """How long a plan may be applied, in microseconds: after a week what is due is another question."""
 _PLAN_HINT = "plan again: `secmem purge --out FILE`"
-_SIGNS = {"delete": "-", "redact": "~", "archive": ">", "deferred": "=", "held": "#", "conflict": "?", "unmatched": "!"}
+_SIGNS = {
+    "delete": "-",
+    "prune": "-",
+    "redact": "~",
+    "archive": ">",
+    "deferred": "=",
+    "held": "#",
+    "conflict": "?",
+    "unmatched": "!",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class PlanLine:
-    """What happens to some items of a tenant, and by what: `state` is delete, redact or archive, or why nothing happens:
+    """What happens to some items of a tenant, and by what: `state` is delete, redact or archive, or prune, of
+    entries of the ledger; or why nothing happens:
     deferred, held, conflict, unmatched. `by` are rules, a matter, or, of what is unmatched, the kind; `until` is the
     earliest time at which one of them may be due, `paired` how many are redacted because what they belong to stays."""
 
@@ -80,7 +90,7 @@ class TenantPlan:
 @dataclass(frozen=True, slots=True)
 class PurgeDone:
     """What a purge did. `passed_over` are sessions that had changed; `freed` is in bytes, for the database to use again;
-    `archives` are the files that were written."""
+    `archives` are the files that were written; `pruned` are entries of the ledger, which have no body any more."""
 
     deleted: int
     redacted: int
@@ -89,6 +99,7 @@ class PurgeDone:
     passed_over: int
     freed: int
     archives: tuple[str, ...] = ()
+    pruned: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from secure_memory.ledger.ledger import stored_nodes
 from secure_memory.ledger.merkle import root_at
 from secure_memory.lifecycle import archiving
 from secure_memory.lifecycle.disposing import Disposed, dispose
+from secure_memory.lifecycle.entries import EntryPruning
 from secure_memory.lifecycle.fates import Known, Unit
 from secure_memory.lifecycle.purge_plan import PurgeDone, Tally, TenantPlan
 from secure_memory.lifecycle.safety import Limit, only_one
@@ -35,7 +36,7 @@ from secure_memory.vault.transaction import Transaction
 
 SESSIONS_AT_ONCE = 32
 """Sessions of one commit: it holds up the agents for as long as they take."""
-ITEMS_AT_ONCE = 4000
+ITEMS_AT_ONCE = 1000
 """Items, likewise; a session is never split."""
 _ACTION = "retention.purge"
 
@@ -58,7 +59,18 @@ class VaultPurge:
         self._policy: InForce = shared.policy
         self._asked = _Asked([], {})
         self._survey = Survey(tenant, self._policy.policy, now, {})
+        self._pruning = EntryPruning(tenant, self._policy.policy, now)
         self._sizes: dict[int, int] = {}  # of the sessions of which something goes, in items, as far as it was planned here
+
+    @property
+    def name(self) -> str:
+        """The tenant's."""
+        return self._tenant.keys.name
+
+    @property
+    def prunes(self) -> bool:
+        """Whether a rule is about entries of the vault's ledger."""
+        return self._pruning.rules is not None
 
     @property
     def _where(self) -> str:
@@ -84,6 +96,7 @@ class VaultPurge:
         self._asked = transact(self._tenant, work, "retention.plan", self._actor)
         self._policy = self._shared.policy
         self._survey = Survey(self._tenant, self._policy.policy, self._now, self._asked.erasures)
+        self._pruning = EntryPruning(self._tenant, self._policy.policy, self._now)
 
     def plan(self, *, units: bool) -> TenantPlan:
         """What would be done, with an entry that says how many; `units` identifies what is done to which session."""
@@ -97,9 +110,11 @@ class VaultPurge:
                     if units and not unit.exact:
                         unit = survey.unit(execute, known, self._asked.held, exact=True)
                     doomed[str(known.row.id)] = unit.digest().hex() if units else ""
+            pruned = None if self._asked.held else self._pruning.planned(execute)
             size, root = execute("SELECT seq + 1, root FROM ledger ORDER BY seq DESC LIMIT 1").fetchone()
         name = self._tenant.keys.name
-        made = TenantPlan(name, tally.items, tally.sessions, tally.overdue, tally.lines(), size, root.hex(), doomed)
+        lines = tally.lines() if pruned is None else (*tally.lines(), pruned)
+        made = TenantPlan(name, tally.items, tally.sessions, tally.overdue, lines, size, root.hex(), doomed)
         counts = {state: made.count(state) for state in ("delete", "redact", "archive", "deferred", "held", "unmatched")}
         detail = {"policy": self._policy.digest, "as_of": clock.rfc3339(self._now), **counts}
         transact(self._tenant, lambda tx: tx.record({"detail": detail}), "retention.plan", self._actor)
@@ -131,11 +146,26 @@ class VaultPurge:
                     passed_over += outcome is None
                     sessions_done += outcome is not None
                     done += outcome or Disposed()
+                with database.lock:  # often, so that no agent waits for a large one
+                    database.checkpoint()
                 if tell is not None:
                     tell(done.deleted + done.redacted + done.archived)
+            pruned = self._prune(planned.count("prune"))
             wal.truncate(database)
             freed = max(0, self._free_bytes() - before)
-        return PurgeDone(done.deleted, done.redacted, done.archived, sessions_done, passed_over, freed, tuple(files))
+        return PurgeDone(done.deleted, done.redacted, done.archived, sessions_done, passed_over, freed, tuple(files), pruned)
+
+    def _prune(self, planned: int) -> int:
+        """Drop the bodies of so many entries, a part in each transaction; returns how many."""
+        keys, done = self._tenant.keys, 0
+
+        def work(tx: Transaction) -> int:
+            held = holds.active(tx.execute, tx.control, keys.ledger, keys.uid)
+            return 0 if held else self._pruning.prune(tx, planned - done, self._policy.digest)
+
+        while done < planned and (count := transact(self._tenant, work, _ACTION, self._actor)):
+            done += count
+        return done
 
     def _batches(self, planned: TenantPlan) -> Iterator[list[Known]]:
         """The sessions of the plan as they are now, so many at a time that agents need not wait for long."""

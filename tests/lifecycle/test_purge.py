@@ -504,3 +504,59 @@ def test_agents_go_on_meanwhile(old: SecureStore, monkeypatch: pytest.MonkeyPatc
     assert 4 == done.deleted
     assert list(range(1, len(wrote) + 1)) == wrote
     old.audit_verify()
+
+
+# ---- the ledger's own entries ---------------------------------------------------------------------------------------
+
+AUDIT = RetentionRule(id="audit", select=Select(kind=("audit_entry",)), min="P30D", max="P60D")
+
+
+def test_old_entries_lose_their_bodies(old: SecureStore, noon: Any, insider: Callable[..., Any]) -> None:
+    """Reads of long ago go from every ledger, the store's own among them; all still verifies, reads and is searched."""
+    for _ in range(5):
+        texts(old, "old")
+    govern(old, AUDIT)
+    noon.now += 61 * DAY
+    plan = old.purge(max_clock_jump="any")
+    lines = {one.tenant: one.lines[-1] for one in plan.tenants if one.lines and one.lines[-1].state == "prune"}
+    assert ("audit", True) == (lines["default"].by, lines["default"].items >= 6)
+    assert 0 == len(insider().sql("SELECT seq FROM ledger WHERE length(entry) = 0"))
+    done = old.purge(apply=True, max_clock_jump="any").done
+    assert sum(line.items for line in lines.values()) == done.pruned
+    assert lines["default"].items == len(insider().sql("SELECT seq FROM ledger WHERE length(entry) = 0"))
+    assert [2, 3, 1] == [len(texts(old, name)) for name in ("old", "both", "new")]
+    assert "session.append" in {record.entry.action for record in old.audit_log(tenant="default")}
+    old.audit_verify()
+    assert 0 == old.purge(apply=True, max_clock_jump="any").done.pruned
+    with SecureStore.open(old.path) as again:  # type: ignore[arg-type]
+        again.session("old").blocking.add_items(said("on"))
+        again.audit_verify()
+    noon.now += 61 * DAY
+    assert old.purge(apply=True, max_clock_jump="any").done.pruned
+    old.audit_verify()
+
+
+def test_a_hold_keeps_every_entry(old: SecureStore, noon: Any) -> None:
+    """Where a matter is open, who saw what is evidence."""
+    govern(old, AUDIT)
+    hold = old.hold_place("M-14", session="old")
+    noon.now += 61 * DAY
+    kept = old.purge(tenant="default", apply=True, max_clock_jump="any")
+    assert (0, 0) == (kept.count("prune"), kept.done.pruned)
+    old.hold_release(hold.id)
+    assert old.purge(tenant="default", apply=True, max_clock_jump="any").done.pruned
+    old.audit_verify()
+
+
+def test_what_rows_are_checked_against_stays(store: SecureStore, noon: Any) -> None:
+    """Pops and tags of long ago still verify when reads and older appends are pruned."""
+    session = store.session("s").blocking
+    for number in range(4):
+        session.add_items(said(str(number)))
+    session.pop_item()
+    session.set_tags(record="phi")
+    govern(store, AUDIT)
+    noon.now += 61 * DAY
+    assert store.purge(apply=True, max_clock_jump="any").done.pruned
+    store.audit_verify()
+    assert ["0", "1", "2"] == texts(store, "s")

@@ -79,7 +79,7 @@ def find(vaults: Path, keys: Path | None) -> Sets:
         raise ConfigurationError(
             f"{with_it.path.name} and {found.path.name} are of two stores", hint="name the keys of that store with --keys"
         )
-    if with_it.created < found.created:
+    if with_it.created < found.finished:
         raise RollbackError(
             f"the keys in {with_it.path.name} are older than the vaults in {found.path.name}",
             hint="restore the newest set of keys there is: what was erased since must not come back",

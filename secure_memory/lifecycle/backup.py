@@ -133,6 +133,7 @@ class _Copying:
         self._progress = progress
         self._vaults: dict[str, CopiedVault] = {}
         self._manifest = (path / directory.MANIFEST).read_bytes()
+        self._spans: dict[Kind, tuple[int, int]] = {}
         # Made before anything is copied: the copy of keys.db must have it.
         self._mac_key = shared.keyring.store_key("backup")
 
@@ -167,6 +168,7 @@ class _Copying:
             if wanted is None or tenant.keys.vault in wanted or tenant is system:
                 self._copy_vault(place, tenant)
         self._copy_archives(place / directory.ARCHIVES)
+        self._spans["vaults"] = self._created, max(self._created, clock.now())
 
     def _copy_vault(self, place: Path, tenant: Tenant) -> None:
         uid, name = tenant.keys.vault.hex(), tenant.keys.name
@@ -188,10 +190,13 @@ class _Copying:
         """Copy keys.db, and store.json as it is meanwhile: a store root that is being replaced waits."""
         file = place / directory.KEYS
         file.unlink(missing_ok=True)
+        # Not before the vaults were finished, whatever the clock says: a restore compares them.
+        created = max(clock.now(), self._spans.get("vaults", (0, 0))[1])
         with directory.changing(self._path):
             found = self._shared.keyring.copy_to(file, since, self._telling("keys"))
             self._manifest = (self._path / directory.MANIFEST).read_bytes()
         backup_set.sync(file)
+        self._spans["keys"] = created, max(created, clock.now())
         return found
 
     def _telling(self, what: str) -> Callable[[int, int], None] | None:
@@ -206,7 +211,7 @@ class _Copying:
             place,
             kind,
             self._shared.manifest.uid.hex(),
-            self._created,
+            *self._spans[kind],
             {str(file.relative_to(place)): backup_set.measured(file) for file in files},
             self._vaults if kind == "vaults" else {},
             self._listed() if kind == "keys" else None,

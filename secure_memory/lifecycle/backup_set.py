@@ -48,14 +48,15 @@ class CopiedVault:
 
 @dataclass(frozen=True, slots=True)
 class BackupSet:
-    """A set by its manifest. `created` is in microseconds, `store` the store's uid in hex; `files` are (length, SHA-256 in
-    hex) by name, `vaults` by the vault's uid in hex. `tombstones` is how many erased keys were listed, `None` in a set of
-    vaults."""
+    """A set by its manifest. `store` is the store's uid in hex; copying lasted from `created` to `finished` (microseconds).
+    `files` are (length, SHA-256 in hex) by name, `vaults` by the vault's uid in hex; `tombstones` is how many erased keys
+    were listed, None in a set of vaults."""
 
     path: Path
     kind: Kind
     store: str
     created: int
+    finished: int
     files: Mapping[str, tuple[int, str]]
     vaults: Mapping[str, CopiedVault] = field(default_factory=dict)
     tombstones: int | None = None
@@ -72,6 +73,7 @@ class BackupSet:
             "kind": self.kind,
             "store": self.store,
             "created": clock.rfc3339(self.created),
+            "finished": clock.rfc3339(self.finished),
             "files": {name: {"bytes": length, "sha256": digest} for name, (length, digest) in self.files.items()},
             "vaults": {uid: asdict(vault) for uid, vault in self.vaults.items()},
             "tombstones": self.tombstones,
@@ -118,6 +120,7 @@ def read(path: Path) -> BackupSet:
             stated["kind"],
             stated["store"],
             clock.parse(stated["created"]),
+            clock.parse(stated["finished"]),
             {name: (file["bytes"], file["sha256"]) for name, file in stated["files"].items()},
             {uid: CopiedVault(**vault) for uid, vault in stated["vaults"].items()},
             stated["tombstones"],

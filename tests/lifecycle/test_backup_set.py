@@ -23,6 +23,7 @@ SETS = st.builds(
     kind=st.sampled_from(["vaults", "keys"]),
     store=HEX,
     created=st.integers(0, 4_000_000_000_000_000),
+    finished=st.integers(0, 4_000_000_000_000_000),
     files=st.dictionaries(NAMES, st.tuples(st.integers(0, 2**60), HEX), max_size=3),
     vaults=st.dictionaries(HEX, st.builds(CopiedVault, HEX, st.integers(1, 2**40), HEX), max_size=3),
     tombstones=st.none() | st.integers(0, 2**40),
@@ -31,7 +32,15 @@ SETS = st.builds(
 
 def signed(made: BackupSet) -> BackupSet:
     return BackupSet(
-        made.path, made.kind, made.store, made.created, made.files, made.vaults, made.tombstones, made.signed(KEY)
+        made.path,
+        made.kind,
+        made.store,
+        made.created,
+        made.finished,
+        made.files,
+        made.vaults,
+        made.tombstones,
+        made.signed(KEY),
     )
 
 
@@ -61,7 +70,9 @@ def test_no_byte_may_be_another(tmp_path_factory: pytest.TempPathFactory, made: 
         read_back(tmp, bytes(data)).check_mac(KEY)
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"null", b'{"kind": "vaults"}', b"\xff\xfe", b"9" * 5000, b"[" * 50_000])
+@pytest.mark.parametrize(
+    "data", [b"", b"{}", b"[]", b"null", b'{"kind": "vaults"}', b"\xff\xfe", b"9" * 5000, b"[" * 50_000]
+)
 def test_what_is_no_manifest(tmp_path: Path, data: bytes) -> None:
     """Whatever else stands in its place is damage, and is said without a driver's or a parser's words."""
     with pytest.raises(TamperedError, match="its manifest is damaged"):
@@ -80,7 +91,7 @@ def test_files_are_compared(tmp_path: Path) -> None:
     """A file that is longer, other, missing, or one too many is damage; what lies in a subdirectory counts too."""
     (tmp_path / "vaults").mkdir()
     (tmp_path / "vaults" / "a.db").write_bytes(b"12345")
-    made = BackupSet(tmp_path, "vaults", "00", 0, {"vaults/a.db": backup_set.measured(tmp_path / "vaults" / "a.db")})
+    made = BackupSet(tmp_path, "vaults", "00", 0, 0, {"vaults/a.db": backup_set.measured(tmp_path / "vaults" / "a.db")})
     (tmp_path / "manifest.json").write_bytes(made.text())
     made.check_files()
     for data in (b"123456", b"12346", b""):

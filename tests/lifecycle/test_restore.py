@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from secure_memory import clock
 from secure_memory.errors import (
     ConfigurationError,
     IntegrityError,
@@ -338,6 +339,32 @@ def test_older_keys(backed_up: Path, into: Path, tmp_path: Path) -> None:
         store.backup(into, only="vaults")
     with pytest.raises(RollbackError, match="older than the vaults"):
         restored(into, backed_up, keys_in=old)
+
+
+def test_keys_of_meanwhile(backed_up: Path, into: Path, tmp_path: Path) -> None:
+    """Keys that were copied while the vaults were being copied are older than what came into the vaults last: refused."""
+
+    def progress(what: str, done: int, total: int) -> None:
+        if what == "tenant (system)":
+            store.backup(tmp_path / "keys", only="keys")
+
+    with SecureStore.open(backed_up) as store:
+        store.backup(tmp_path / "vaults", only="vaults", progress=progress)
+    with pytest.raises(RollbackError, match="older than the vaults"):
+        SecureStore.restore(tmp_path / "vaults", tmp_path / "new", keys_in=tmp_path / "keys")
+
+
+def test_a_clock_that_goes_back(store: SecureStore, into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that is put back while a backup is made does not make its own keys too old for its vaults."""
+    add(store, "one")
+    with monkeypatch.context() as patch:
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what == "tenant (system)":
+                patch.setattr(clock, "now", lambda: 1_000_000)
+
+        store.backup(into, progress=progress)
+    assert [1] == [vault.items for vault in SecureStore.backup_verify(into).vaults if vault.tenant == "acme"]
 
 
 def test_newer_keys(backed_up: Path, into: Path, tmp_path: Path) -> None:

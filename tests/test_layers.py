@@ -114,6 +114,8 @@ PURE = {
     "redaction.parts",
     "redaction.operators",
     "redaction.normalise",
+    *(f"redaction.{name}" for name in ("candidate", "cards", "accounts", "contact", "phones", "identity", "national")),
+    *(f"redaction.{name}" for name in ("credentials", "entities", "detect", "patterns")),
     "policy.checking",
     "policy.conflicts",
     "policy.difference",

@@ -5,7 +5,8 @@
 - Candidates are looked for in a whole batch, joined by NUL: what stands around one is of its own segment only.
 - Context is a whole word, 60 characters before or 30 after, or a word of a JSON key that leads to the text.
 
-Called by the tables of entities (`cards`, `accounts`, `contact`, `identity`, `national`, `credentials`) and by `detect`.
+Called by the tables of entities (`cards`, `accounts`, `contact`, `phones`, `identity`, `national`,
+`credentials`) and by `detect`.
 """
 
 from __future__ import annotations

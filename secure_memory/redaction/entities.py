@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from secure_memory.redaction import accounts, cards, contact, credentials, identity, national
+from secure_memory.redaction import accounts, cards, contact, credentials, identity, national, phones
 from secure_memory.redaction.candidate import Shape
 
 ENTITIES = {
@@ -56,7 +56,7 @@ _DIGITS = frozenset({"CARD_NUMBER", "CARD_CVV", "US_SSN", "US_ITIN", "US_BANK_AC
 
 def shapes(entities: Collection[str], region: str | None = None) -> tuple[Shape, ...]:
     """The shapes to look for. `region` (ISO 3166, "DE") is where phone numbers without a country code belong."""
-    phone = Shape("PHONE", contact.PHONE, contact.phone_in(region), digits=6)
+    phone = Shape("PHONE", phones.PHONE, phones.phone_in(region), digits=6)
     return tuple(shape for shape in (*_SHAPES, phone) if shape.entity in entities)
 
 
@@ -74,7 +74,7 @@ def canonical(entity: str, text: str) -> str:
     if entity == "MAC":
         return _SEPARATORS.sub("", text.replace(":", "")).lower()
     if entity == "PHONE":
-        return contact.e164(text)
+        return phones.e164(text)
     if entity in ("IP", "CRYPTO_ADDRESS"):
         return text.lower() if ":" in text or text.startswith(("0x", "0X", "BC1")) else text
     return text

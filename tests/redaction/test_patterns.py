@@ -70,7 +70,7 @@ def test_a_pattern_that_could_take_long_is_refused(pattern: str, why: str) -> No
 def test_an_error_has_a_problem_and_a_hint() -> None:
     """A policy's loader shows what stands before the colon as the problem, and the rest as the hint."""
     for pattern, _ in REFUSED:
-        with pytest.raises(ValueError, match="^[^:]+: .+"):
+        with pytest.raises(ValueError, match=r"^[^:]+: .+"):
             check_pattern(pattern)
 
 

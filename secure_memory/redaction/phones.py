@@ -1,0 +1,175 @@
+"""PHONE: telephone numbers that a numbering plan knows (phonenumbers, Google's libphonenumber). Pure.
+
+With a country code anywhere; in national form beside a word or key that says telephone, in the region given, grouped as
+North American numbers are, or grouped behind a trunk zero. phonenumbers is imported when the first candidate needs it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+
+from secure_memory.redaction.candidate import Candidate, Check, Hit, digits_of, phrases
+
+PHONE = r"[+(]?\d[\d \t().\-/]{4,22}\d"
+"""What may be a phone number; its check, `phone_in`, depends on the region."""
+
+PHONE_WORDS = phrases(
+    *(
+        "phone",
+        "phones",
+        "phone number",
+        "telephone",
+        "tel",
+        "mobile",
+        "cell",
+        "cellphone",
+        "fax",
+        "call",
+        "calling",
+        "called",
+    ),
+    *(
+        "text",
+        "sms",
+        "whatsapp",
+        "signal",
+        "dial",
+        "ring",
+        "office",
+        "desk",
+        "answering",
+        "message",
+        "messages",
+        "registered",
+    ),
+    *(
+        "reach",
+        "reached",
+        "contact",
+        "hotline",
+        "voicemail",
+        "landline",
+        "number is",
+        "my number",
+        "his number",
+        "her number",
+    ),
+    *(
+        "their number",
+        "telefon",
+        "telefonnummer",
+        "handy",
+        "mobil",
+        "téléphone",
+        "portable",
+        "teléfono",
+        "telefono",
+        "móvil",
+    ),
+    *("cellulare", "telefone", "celular", "telefoon", "puhelin"),
+)
+_GROUPED_NANP = re.compile(
+    r"(?:\+?1[ .\-]?)?(?:\([2-9]\d\d\) ?|[2-9]\d\d([ .\-]))[2-9]\d\d[ .\-]\d{4}(?:(?: ?x| ?ext\.? ?)\d{1,6})?"
+)
+_NO_PHONE = re.compile(
+    r"(?:(?:19|20)\d\d[ ./\-]\d\d?[ ./\-]\d\d?|\d\d?[./\-]\d\d?[./\-](?:19|20)?\d\d)(?![./\-]?\d)"  # a date
+    r"|\d{3}-\d\d-\d{4}\Z"  # a social security number
+    r"|\d{1,3}(?:\.\d{1,3}){3}\Z"  # an IP address
+)
+_TRUNK_ZERO = ("GB", "FR", "NL", "BE", "CH", "SE", "AU", "NZ", "IE", "ZA", "IN", "JP")
+"""Where numbers in national form begin with a zero: one that is grouped and that one of them knows is a telephone's."""
+_SAID_AFTER = re.compile(r"[ \-(]{1,2}(?:phone|office|mobile|cell|fax|home|work|tel|desk|direct)\b", re.IGNORECASE)
+_EXTENSION = re.compile(r"(?: ?[xX]| ?[eE]xt\.? ?)\d{1,6}(?!\w)")
+
+
+@lru_cache(maxsize=4096)
+def known(number: str, region: str | None) -> str | None:
+    """E.164 where a numbering plan has such a number; None where none does."""
+    import phonenumbers
+
+    try:
+        parsed = phonenumbers.parse(number, region)
+    except phonenumbers.NumberParseException:
+        return None
+    valid = phonenumbers.is_valid_number(parsed)
+    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164) if valid else None
+
+
+def e164(text: str) -> str:
+    """The number in E.164 where it has a country code or is North American; else its digits."""
+    number, _, _ = text.lower().partition("x")
+    international = number.startswith("+") or number.startswith("00")
+    full = known("+" + number.lstrip("+").removeprefix("00") if international else number, "US")
+    return full or ("+" if international else "") + digits_of(number).removeprefix("00")
+
+
+@lru_cache(maxsize=4096)
+def possible(number: str, region: str | None) -> bool:
+    """Whether the number has a length that its country has."""
+    import phonenumbers
+
+    try:
+        return phonenumbers.is_possible_number(phonenumbers.parse(number, region))
+    except phonenumbers.NumberParseException:
+        return False
+
+
+def phone_in(region: str | None) -> Check:
+    """The check for PHONE, which takes numbers without a country code for ones of `region`, where it is given."""
+
+    def check(seen: Candidate) -> Iterator[Hit]:
+        text = seen.match.group()
+        start, end = seen.match.start(), seen.match.end() - len(text) + len(text.rstrip(" .()/-\t\n"))
+        if "\n" in text:
+            end = start + len(text.partition("\n")[0].rstrip(" .()/-\t"))
+        hit = _phone(seen, start, end, region)
+        if hit:
+            yield hit
+
+    return check
+
+
+def _phone(seen: Candidate, start: int, end: int, region: str | None) -> Hit | None:
+    number = seen.whole[start:end]
+    digits = digits_of(number)
+    international = number[0] == "+" or (number.startswith("00") and number[2:3] != "0" and len(digits) > 9)
+    if not 6 <= len(digits) <= (18 if international else 13) or _NO_PHONE.match(number):
+        return None
+    extension = _EXTENSION.match(seen.whole, end, seen.last)
+    stop = extension.end() if extension else end
+    apart = seen.apart(start, stop) or (seen.alone(start, stop) and _SAID_AFTER.match(seen.whole, stop, seen.last))
+    if not apart or seen.before(start, 1) in ("+", "$", "€", "£"):
+        return None
+    named, other = seen.context(start, end, PHONE_WORDS), seen.numbered(start)
+    if other and not named:
+        return None
+    if international:
+        full = number if number[0] == "+" else "+" + number[2:].lstrip(" -.")
+        if known(full, None) or known(full.replace("(0)", ""), None):
+            return Hit(start, stop, 0.95, "numbering plan", named)
+        sure = named or number[0] == "+"
+        return Hit(start, stop, 0.6, None, named) if sure and possible(full.replace("(0)", ""), None) else None
+    if seen.segment.tool and not named and "(" not in number:
+        return None
+    score, plan = _national(seen, start, end, named, region)
+    return Hit(start, stop, score, plan, named) if score else None
+
+
+def _national(seen: Candidate, start: int, end: int, named: str | None, region: str | None) -> tuple[float, str | None]:
+    """How sure it is that a number without a country code is a telephone's, and by what; 0 where it isn't."""
+    number = seen.whole[start:end]
+    digits = digits_of(number)
+    grouped = bool(_GROUPED_NANP.fullmatch(number))
+    trunk = digits[0] == "0" and len(digits) < len(number) and len(digits) >= 9
+    regions = (region, *(("US",) if grouped or named else ()), *(_TRUNK_ZERO if trunk else ()))
+    if any(place and known(number, place) for place in regions):
+        return 0.9, "numbering plan"
+    if grouped or (trunk and number[0] == "("):
+        return 0.6, None
+    # Numbers of other countries: a word close by says what it is, and its shape that it may be.
+    near = 30 if len(digits) > 6 else 12
+    close = named and (seen.said_before(start, PHONE_WORDS, near) or _SAID_AFTER.match(seen.whole, end, seen.last))
+    shaped = len(digits) < len(number) or digits[0] == "0" or len(digits) == 10
+    return (0.6, None) if close and shaped else (0.0, None)

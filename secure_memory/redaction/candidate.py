@@ -246,9 +246,10 @@ def spaced(text: str) -> str:
     return f" {_NO_WORD.sub(' ', text.lower()).strip()} " if text else " "
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def keywords(keys: tuple[str, ...]) -> str:
-    """The words of JSON keys, `spaced`: `cardNumber`, `card_number` and `card-number` are "card number"."""
+    """The words of JSON keys, `spaced`: `cardNumber`, `card_number` and `card-number` are "card number". Keys come again and
+    again, so that some are remembered; of texts nothing ever is."""
     return spaced(" ".join(_HUMP.sub(" ", key[:100]) for key in keys)) if keys else " "
 
 

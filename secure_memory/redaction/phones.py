@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 
 from secure_memory.redaction.candidate import Candidate, Check, Hit, digits_of, phrases
 
@@ -84,7 +83,6 @@ _SAID_AFTER = re.compile(r"[ \-(]{1,2}(?:phone|office|mobile|cell|fax|home|work|
 _EXTENSION = re.compile(r"(?: ?[xX]| ?[eE]xt\.? ?)\d{1,6}(?!\w)")
 
 
-@lru_cache(maxsize=4096)
 def known(number: str, region: str | None) -> str | None:
     """E.164 where a numbering plan has such a number; None where none does."""
     import phonenumbers
@@ -105,7 +103,6 @@ def e164(text: str) -> str:
     return full or ("+" if international else "") + digits_of(number).removeprefix("00")
 
 
-@lru_cache(maxsize=4096)
 def possible(number: str, region: str | None) -> bool:
     """Whether the number has a length that its country has."""
     import phonenumbers

@@ -61,7 +61,7 @@ def import_(
       secmem import tasks.db --tenant acme --encryption-key-env SESSION_ENCRYPTION_KEY
     """
     settings: Settings = ctx.obj
-    key = _encryption_key(encryption_key_file, encryption_key_env)
+    key = encryption_key(encryption_key_file, encryption_key_env)
     with settings.opened() as store, console(err=True).status("importing ...") as status:
 
         def progress(rows: int, total: int) -> None:
@@ -79,7 +79,7 @@ def import_(
     ctx.exit(1 if strict and not report.whole else 0)
 
 
-def _encryption_key(file: Path | None, variable: str | None) -> str | None:
+def encryption_key(file: Path | None, variable: str | None) -> str | None:
     """The key that EncryptedSession was given. Raises BadUsage."""
     if file is not None and variable is not None:
         raise BadUsage("the encryption key is in a file or in a variable, not in both", "leave one of the options away")
@@ -130,9 +130,9 @@ def export(settings: Settings, session_id: str | None, tenant: str, out: Path, e
     """Export a conversation, or all of a tenant, as JSON Lines: one item a line, with session, subject, branch, position,
     turn and time.
 
-    Every conversation is proven first, and reading it is an entry in the ledger: give your --reason. Personal data is masked
-    as the policy's view surface says, unless --exact is given. The file is not encrypted; it is made for its owner alone, and
-    is there whole or not at all.
+    Every conversation is proven first, and reading it is an entry in the ledger: give your --reason. Personal data is
+    masked as the policy's view surface says, unless --exact is given. The file is not encrypted; it is made for its owner
+    alone, and is there whole or not at all.
 
     \b
     Examples:

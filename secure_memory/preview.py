@@ -28,11 +28,11 @@ _ALL = "all"
 
 @dataclass(frozen=True, slots=True)
 class Noticed:
-    """A finding: its text, from `start` to `end` of the whole, or at `path` (RFC 6901) inside JSON, where there are no such
-    places; what it is taken for and why, and what the policy does with it on each surface. `rule` and `law` are None where
-    no rule treats it."""
+    """A finding: its text, from `start` to `end` of the whole; what it is taken for and why, and what the policy does with
+    it on each surface. There are no such places inside JSON, where `path` says where it is (RFC 6901), nor of what came to
+    light only once something else was gone. `rule` and `law` are None where no rule treats it."""
 
-    text: str | None
+    text: str
     path: str | None
     start: int | None
     end: int | None
@@ -70,7 +70,7 @@ def preview(policy: Policy, text: str) -> Preview:
     look = Redactor({_ALL: everything}, inline(policy), slow(policy), allow=policy.redaction.allow)
     found = look.redact([item], _ALL, EXAMPLE).treated
     after: dict[str, str | None] = {surface: becomes(governing, item, surface)[0] for surface in SURFACES}
-    noticed = tuple(_noticed(one, rules, text) for one in found)
+    noticed = tuple(_noticed(one, rules) for one in found)
     return Preview(policy.metadata.name, text, after, noticed)
 
 
@@ -95,14 +95,15 @@ def as_item(text: str) -> Item:
     )
 
 
-def _noticed(one: Treated, rules: Mapping[str, Any], text: str) -> Noticed:
+def _noticed(one: Treated, rules: Mapping[str, Any]) -> Noticed:
     rule = rules.get(one.entity)
     treated = {surface: "keep" if rule is None else getattr(rule, surface) for surface in SURFACES}
     basis = None if rule is None else rule.basis
-    in_place = one.path in ("/content", "/output")  # else it is in a leaf of JSON, or in a later look
+    in_json = one.path not in ("/content", "/output")
+    in_place = not in_json and one.look == 0
     return Noticed(
-        text[one.start : one.end] if in_place else None,
-        None if in_place else one.path,
+        one.text,
+        one.path.removeprefix("/output") if in_json else None,
         one.start if in_place else None,
         one.end if in_place else None,
         one.entity,

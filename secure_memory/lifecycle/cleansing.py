@@ -1,7 +1,7 @@
 """What is stored already, held against the policy: counted (`redact_scan`), and redacted in place (`redact_apply`).
 
-- Redacted is as if the items were written now: each has a new uid and seal in its old place and turn, in every branch that has
-  it, in one transaction a session, with a `session.redact` entry for each branch.
+- Redacted is as if the items were written now: each has a new uid and seal in its old place and turn, in every branch that
+  has it, in one transaction a session, with a `session.redact` entry for each branch.
 - What is redacted already stays: a run that was stopped is gone on with by the next, and a second run changes nothing.
 - What a hold or a floor keeps is left as it is, and counted. What the policy blocks is taken out: to refuse it is too late.
 - Old bytes are overwritten in the file (`secure_delete`), and the WAL, which has them too, is truncated at the end.

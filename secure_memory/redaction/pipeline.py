@@ -45,14 +45,17 @@ class Rule(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Treated:
-    """A finding and what was done to it. `start` and `end` are of the text at `path` (RFC 6901) in the item, as it stood
-    when it was found. Its repr has neither text nor keys, which could be personal data themselves."""
+    """A finding, its text, and what was done to it. `start` and `end` are of the text at `path` (RFC 6901) in the item, as
+    it stood at that `look`: at the first, 0, as it was given. Its repr has neither text nor keys, which could be personal
+    data themselves."""
 
     item: int
     path: str = field(repr=False)
     entity: str
+    text: str = field(repr=False)
     start: int
     end: int
+    look: int
     rule: str
     operator: str
     detector: str
@@ -108,11 +111,11 @@ class Redactor:
             first = len(texts)
             texts += [Text(number, leaf, leaf.after + first if leaf.after != NONE else NONE) for leaf in leaves(item)]
         treatment = _Treatment(self._rules[surface], functions)
-        for _ in range(MAX_ROUNDS):
+        for look in range(MAX_ROUNDS):
             spots = self._look(texts, surface)
             if not spots:
                 break
-            treatment.treat(texts, spots)
+            treatment.treat(texts, spots, look)
         else:
             raise RedactionError(
                 "a text did not settle: what came out was personal data again", hint="report this text's shape"
@@ -161,7 +164,7 @@ class _Treatment:
         self.treated: list[Treated] = []
         self.tokens: dict[str, Token] = {}
 
-    def treat(self, texts: list[Text], spots: list[Spot]) -> None:
+    def treat(self, texts: list[Text], spots: list[Spot], look: int) -> None:
         """Change the texts: what was found goes, and what the operator says stands where it began."""
         edits: dict[int, list[tuple[int, int, str]]] = {}
         for spot in spots:
@@ -172,8 +175,8 @@ class _Treatment:
                 edits.setdefault(piece, []).append((first, last, "" if number else new))
             self.treated.append(
                 Treated(
-                    text.item, pointer(text.leaf.path), finding.entity, start, end, rule.id, rule.operator,
-                    finding.detector, finding.validator, finding.score, finding.context,
+                    text.item, pointer(text.leaf.path), finding.entity, spot.covered, start, end, look, rule.id,
+                    rule.operator, finding.detector, finding.validator, finding.score, finding.context,
                 )
             )  # fmt: skip
         for index, changes in edits.items():

@@ -110,7 +110,7 @@ def test_bad_arguments(desk: SecureStore, bad: dict[str, Any]) -> None:
 )
 def test_nothing_is_held_that_there_is_not(desk: SecureStore, unknown: dict[str, Any]) -> None:
     """A session, subject or tenant that is not there is refused: who mistyped a name must not believe that it is held."""
-    with pytest.raises(ConfigurationError, match="no such|no tenant"):
+    with pytest.raises(ConfigurationError, match=r"no such|no tenant"):
         desk.hold_place("M-1", **{"tenant": "acme", **unknown})
     assert [] == desk.hold_list() == entries(desk, "hold.place")
 

@@ -24,7 +24,7 @@ BEFORE = 60
 AFTER = 30
 
 _NO_WORD = re.compile(r"[\W_]+")
-_BLANKED = {code: " " for code in range(128) if not chr(code).isalnum()}
+_BLANKED = bytes(code if code > 127 or chr(code).isalnum() else 32 for code in range(256))
 _SENTENCE = re.compile(r"[.!?][ \n]+|\n")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -212,7 +212,9 @@ class Batch:
     def _said(self, words: tuple[str, ...]) -> bool:
         """Whether one of the words is there as a whole word; of a phrase all words, wherever they are."""
         first, single, several = parted(words)
-        return self._occurs(first) and (not self._words.isdisjoint(single) or any(part <= self._words for part in several))
+        return (self._spotted is None or self._occurs(first)) and (
+            not self._words.isdisjoint(single) or any(part <= self._words for part in several)
+        )
 
     @cached_property
     def _digits(self) -> int:
@@ -224,9 +226,9 @@ class Batch:
 
     @cached_property
     def _words(self) -> frozenset[str]:
-        if self._lower.isascii():  # the same, five times as fast
-            return frozenset(self._lower.translate(_BLANKED).split())
-        return frozenset(_NO_WORD.split(self._lower))
+        # As `spaced` splits, several times as fast: ASCII by a table, and only what has other characters by the pattern.
+        words = self._lower.encode("utf-8", "surrogatepass").translate(_BLANKED).decode("utf-8", "surrogatepass").split()
+        return frozenset(part for word in words for part in ((word,) if word.isascii() else _NO_WORD.split(word)))
 
 
 @lru_cache(maxsize=256)

@@ -6,6 +6,8 @@ redacted is not let through.
 
 from __future__ import annotations
 
+import sys
+import traceback
 import weakref
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
@@ -18,6 +20,8 @@ from secure_memory.redaction.pipeline import Redactor, Rule
 WITHHELD = "[withheld]"
 """What stands in the place of what could not be looked at."""
 _LOG = "log"
+_NAME = 24
+"""Letters of a field's name that is taken for one of a program's."""
 
 
 class Scrubber:
@@ -30,18 +34,30 @@ class Scrubber:
         self._redactor = Redactor({_LOG: rules}, inline(policy.policy), allow=told.allow)
 
     def value(self, value: Any, key: str = "value") -> Any:
-        """The value, which stands under `key`, without personal data. Raises RedactionError."""
-        if isinstance(value, dict):
-            return {name: self.value(inner, str(name)) for name, inner in value.items()}
+        """The value, which stands under `key`, without personal data, in the names of its fields neither. What is none of
+        JSON's is looked at as what would be printed of it, and is that where something was found. Raises RedactionError."""
+        if isinstance(value, Mapping):
+            return {self.name(name): self.value(inner, str(name)) for name, inner in value.items()}
         if isinstance(value, list | tuple):
             return [self.value(inner, key) for inner in value]
-        if not isinstance(value, str):
+        if value is None or isinstance(value, bool):
             return value
-        # A key says what a text is. Of an item some fields are never touched, its name for one: here they are texts, too.
-        return self._text(self._text(value, key), "value")
+        if isinstance(value, str | int | float):
+            # A key says what a text is. Of an item some fields are never touched, its name for one: here they are, too.
+            return self._clean(self._clean(value, key), "value")
+        for shown in (repr(value), str(value)):
+            clean = self.value(shown, key)
+            if clean != shown:
+                return clean
+        return value
 
-    def _text(self, text: str, key: str) -> Any:
-        return self._redactor.redact([{key: text}], _LOG, _KEYLESS).items[0][key]
+    def name(self, name: Any) -> Any:
+        """The name of a field. Short ones of letters, as programs have them, are not looked at: nobody's data is in them."""
+        plain = isinstance(name, str) and len(name) <= _NAME and name.replace("_", "").isalpha()
+        return name if plain else self.value(name)
+
+    def _clean(self, value: Any, key: str) -> Any:
+        return self._redactor.redact([{key: value}], _LOG, _KEYLESS).items[0][key]
 
 
 def scrubber_of(policy: InForce) -> Scrubber:
@@ -58,8 +74,8 @@ _known: weakref.WeakKeyDictionary[InForce, Scrubber] = weakref.WeakKeyDictionary
 def structlog_processor(policy: Callable[[], InForce]) -> Callable[[Any, str, MutableMapping[str, Any]], Mapping[str, Any]]:
     """A processor for structlog's chain (structlog.org, "Processors"): the event and its fields without personal data.
 
-    Put it behind what makes texts of values (`format_exc_info`), and before the renderer. A value that is none of JSON's is
-    looked at as its `repr`, and shown so where something was found.
+    Put it before the renderer. An exception that nothing before it has made a text of becomes one here: what comes after
+    would print it as it is.
     """
 
     def scrub(logger: Any, method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
@@ -67,20 +83,24 @@ def structlog_processor(policy: Callable[[], InForce]) -> Callable[[Any, str, Mu
             scrubber = scrubber_of(policy())
         except (SecureMemoryError, RuntimeError):  # the store is closed, or broken
             return {key: WITHHELD for key in event}
-        return {key: _scrubbed(scrubber, key, value) for key, value in event.items()}
+        if info := event.pop("exc_info", None):
+            event["exception"] = _traceback(info)
+        return dict(_scrubbed(scrubber, key, value) for key, value in event.items())
 
     return scrub
 
 
-def _scrubbed(scrubber: Scrubber, key: str, value: Any) -> Any:
+def _scrubbed(scrubber: Scrubber, key: str, value: Any) -> tuple[Any, Any]:
     try:
-        if isinstance(value, str | int | float | bool | None | list | dict | tuple):
-            return scrubber.value(value, key)
-        shown = repr(value)
-        clean = scrubber.value(shown, key)
-    except (RedactionError, TypeError, ValueError):
-        return WITHHELD
-    return value if clean == shown else clean
+        return scrubber.name(key), scrubber.value(value, key)
+    except Exception:  # whatever its repr raises: a program must not end for what it logs
+        return key if key.isidentifier() else WITHHELD, WITHHELD  # the name may be what could not be looked at
+
+
+def _traceback(info: Any) -> str:
+    """The text of what the standard library's logging takes for `exc_info`: an exception, its triple, or True."""
+    error = info if isinstance(info, BaseException) else info[1] if isinstance(info, tuple) else sys.exc_info()[1]
+    return "".join(traceback.format_exception(error)).rstrip("\n") if isinstance(error, BaseException) else ""
 
 
 def _keyless(data: bytes) -> bytes:

@@ -1,8 +1,8 @@
 """RedactingProcessor: traces without personal data, for those who want inputs and outputs in their traces.
 
-``set_trace_processors([RedactingProcessor(BatchTraceProcessor(exporter), session)])`` puts it before a processor of yours. Whatever
-the policy in force treats on any surface is replaced by `[ENTITY]` in what a span or a trace exports: a trace goes to others,
-keeps for long, and nobody acts on it. What can't be redacted is not exported (`[withheld]`).
+``set_trace_processors([RedactingProcessor(BatchTraceProcessor(exporter), session)])`` puts it before a processor of yours.
+Whatever the policy in force treats on any surface is replaced by `[ENTITY]` in what a span or a trace exports: a trace goes
+to others, keeps for long, and nobody acts on it. What can't be redacted is not exported (`[withheld]`).
 
 Secure runs need it not: `secure_run_config` keeps inputs and outputs out of traces altogether.
 """
@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-
 from typing import Any
 
 from agents.tracing import Span, Trace, TracingProcessor
 
 from secure_memory.agents_sdk.session import SecureSession
-from secure_memory.errors import SecureMemoryError
 from secure_memory.scrubbing import WITHHELD, scrubber_of
 
-_PLAIN = frozenset({"object", "id", "trace_id", "parent_id", "started_at", "ended_at", "type", "workflow_name", "group_id"})
-"""What is no text of anybody's: ids and times."""
+_PLAIN = frozenset({"object", "id", "trace_id", "parent_id", "started_at", "ended_at", "type"})
+"""What the SDK makes up: ids and times. What a workflow or a group of traces is called may be somebody's name."""
 Scrub = Callable[[Any], Any]
 
 
@@ -60,7 +58,7 @@ class RedactingProcessor(TracingProcessor):
     def _scrub(self, value: Any) -> Any:
         try:
             return scrubber_of(self._session._handle.shared.policy).value(value)
-        except (SecureMemoryError, RuntimeError, TypeError, ValueError):  # nobody can tell what is in it
+        except Exception:  # the store is closed, or its repr raises, or else: nobody can tell what is in it
             return WITHHELD
 
 
@@ -96,8 +94,8 @@ class _RedactedTrace(Trace):
 
     @property
     def name(self) -> str:
-        """As it is."""
-        return self._trace.name
+        """The workflow's, redacted."""
+        return str(self._scrub(self._trace.name))
 
     @property
     def tracing_api_key(self) -> str | None:
@@ -183,9 +181,8 @@ class _RedactedSpan(Span[Any]):
         return data
 
     def _field(self, value: Any) -> Any:
-        if hasattr(value, "model_dump"):  # a response of the API: handed on as the JSON that it is
-            return self._scrub(value.model_dump(mode="json"))
-        return self._scrub(value) if isinstance(value, str | list | dict | tuple) else value
+        # A response of the API is handed on as the JSON that it is.
+        return self._scrub(value.model_dump(mode="json") if hasattr(value, "model_dump") else value)
 
     def export(self) -> dict[str, Any] | None:
         """What is exported, redacted."""

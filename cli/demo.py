@@ -22,7 +22,8 @@ import click
 from secure_memory import SecureMemoryError, SecureStore, TamperedError, acting_as
 from secure_memory.cli.demo_checks import copy_store, fault_in_copy, flip_byte, read, search, verify
 from secure_memory.cli.demo_page import Page
-from secure_memory.cli.demo_story import AGENT, PURPOSE, TENANT, WORDS, Day, DayFailedError, Place, Turn, play
+from secure_memory.cli.demo_privacy import erased, kept_out
+from secure_memory.cli.demo_story import AGENT, CARD, PURPOSE, TENANT, WORDS, Day, DayFailedError, Place, Turn, play
 from secure_memory.cli.options import BadUsage, Settings
 from secure_memory.cli.output import table
 
@@ -88,19 +89,23 @@ def tell(page: Page, place: Place, *, live: bool) -> None:
     page.heading("1. Day one: Anna reports a duplicate charge")
     one = play("one", place, live=live)
     ticket = reported(page, one)
-    page.heading("2. Day two: a new process, and the agent remembers")
+    page.heading("2. Her card number got no further than the door")
+    kept_out(page, place, one.turns[0])
+    page.heading("3. Day two: a new process, and the agent remembers")
     two = play("two", place, live=live)
     remembered(page, one, two, ticket)
-    page.heading("3. Ben asks too, and gets to know nothing of Anna")
+    page.heading("4. Ben asks too, and gets to know nothing of Anna")
     stayed_apart(page, two.turns[1], ticket)
-    page.heading("4. What was said is nowhere in the files")
+    page.heading("5. What was said is nowhere in the files")
     unreadable(page, place, (*WORDS, ticket))
     with SecureStore.open(place.store, keys=place.key, anchor=place.anchors) as store:
-        page.heading("5. Who did what is in the ledger")
-        recorded(page, store, [*one.turns, *two.turns], (*WORDS, ticket))
-        page.heading("6. A check of everything passes")
+        page.heading("6. Who did what is in the ledger")
+        recorded(page, store, [*one.turns, *two.turns], (*WORDS, ticket, CARD))
+        page.heading("7. A check of everything passes")
         verified(page, store)
-    page.heading("7. One byte is changed, and the check fails")
+        page.heading("8. Ben wants to be forgotten")
+        erased(page, store)
+    page.heading("9. One byte is changed, and the check fails")
     tampered(page, place)
 
 

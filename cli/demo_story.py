@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+CARD = "4111 1111 1111 1111"
+"""Anna's card: a number that payment companies publish for tests."""
 DAYS = {
-    "one": (("anna", "Hello, this is Anna Lindqvist. I was charged twice for order 88-1207."),),
+    "one": (("anna", f"Hello, this is Anna Lindqvist. I was charged twice for order 88-1207, on my card {CARD}."),),
     "two": (
         ("anna", "Hello again! Is there any news about my duplicate charge?"),
         ("ben", "Hi, Ben here. What became of my ticket?"),

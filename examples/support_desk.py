@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from textwrap import shorten
 from typing import Any
 
-from agents import Agent, Model, RunConfig, RunContextWrapper, RunHooks, Runner, function_tool
+from agents import Agent, Model, RunContextWrapper, RunHooks, Runner, function_tool
 
-from secure_memory import Actor, SecureSession
+from secure_memory import Actor, SecureSession, secure_run_config
 from secure_memory.examples.local_model import LocalModel
 
 TENANT = "acme"
@@ -110,8 +110,9 @@ class SupportDesk:
         """What the agent answers to the customer's message."""
         session = await self.get_session(customer)
         case = Case(session, self._session(f"tickets-{customer}", customer))
-        # The SDK's tracing sends every conversation to OpenAI's dashboard, a copy that no key of yours protects.
-        config = RunConfig(tracing_disabled=True)
+        # Personal data is taken out before the run keeps it and before the model sees it, as the store's policy says. And no
+        # tracing: the SDK's sends every conversation to OpenAI's dashboard, a copy that no key of yours protects.
+        config = secure_run_config(session, tracing_disabled=True)
         result = await Runner.run(self.agent, message, context=case, session=session, hooks=self._hooks, run_config=config)
         return str(result.final_output)
 

@@ -36,38 +36,16 @@ PHONE_WORDS = phrases(
         "signal",
         "dial",
         "ring",
-        "office",
-        "desk",
         "answering",
         "message",
         "messages",
         "registered",
-    ),
-    *(
         "reach",
         "reached",
-        "contact",
-        "hotline",
-        "voicemail",
-        "landline",
-        "number is",
-        "my number",
-        "his number",
-        "her number",
     ),
-    *(
-        "their number",
-        "telefon",
-        "telefonnummer",
-        "handy",
-        "mobil",
-        "téléphone",
-        "portable",
-        "teléfono",
-        "telefono",
-        "móvil",
-    ),
-    *("cellulare", "telefone", "celular", "telefoon", "puhelin"),
+    *("contact", "hotline", "voicemail", "landline", "number is", "my number", "his number", "her number", "their number"),
+    *("telefon", "telefonnummer", "handy", "mobil", "téléphone", "portable", "teléfono", "telefono", "móvil", "cellulare"),
+    *("telefone", "celular", "telefoon", "puhelin"),
 )
 _GROUPED_NANP = re.compile(
     r"(?:\+?1[ .\-]?)?(?:\([2-9]\d\d\) ?|[2-9]\d\d([ .\-]))[2-9]\d\d[ .\-]\d{4}(?:(?: ?x| ?ext\.? ?)\d{1,6})?"
@@ -79,7 +57,10 @@ _NO_PHONE = re.compile(
 )
 _TRUNK_ZERO = ("GB", "FR", "NL", "BE", "CH", "SE", "AU", "NZ", "IE", "ZA", "IN", "JP")
 """Where numbers in national form begin with a zero: one that is grouped and that one of them knows is a telephone's."""
-_SAID_AFTER = re.compile(r"[ \-(]{1,2}(?:phone|office|mobile|cell|fax|home|work|tel|desk|direct)\b", re.IGNORECASE)
+_PLACES = phrases("apt", "apartment", "suite", "unit", "box", "room", "flat")
+"""What the number of a door stands behind."""
+_SAID_BEFORE = re.compile(r"\b(office|desk|home|work|direct)[ :.]{1,3}\Z", re.IGNORECASE)
+_SAID_AFTER = re.compile(r"[ \-(]{1,2}(phone|office|mobile|cell|fax|home|work|tel|desk|direct)\b", re.IGNORECASE)
 _EXTENSION = re.compile(r"(?: ?[xX]| ?[eE]xt\.? ?)\d{1,6}(?!\w)")
 
 
@@ -139,8 +120,9 @@ def _phone(seen: Candidate, start: int, end: int, region: str | None) -> Hit | N
     apart = seen.apart(start, stop) or (seen.alone(start, stop) and _SAID_AFTER.match(seen.whole, stop, seen.last))
     if not apart or seen.before(start, 1) in ("+", "$", "€", "£"):
         return None
-    named, other = seen.context(start, end, PHONE_WORDS), seen.numbered(start)
-    if other and not named:
+    said = _SAID_BEFORE.search(seen.before(start, 12)) or _SAID_AFTER.match(seen.whole, stop, seen.last)
+    named = seen.context(start, end, PHONE_WORDS) or (said.group(1).lower() if said else None)
+    if (not named and seen.numbered(start)) or seen.said_before(start, _PLACES, 10):
         return None
     if international:
         full = number if number[0] == "+" else "+" + number[2:].lstrip(" -.")
@@ -150,23 +132,23 @@ def _phone(seen: Candidate, start: int, end: int, region: str | None) -> Hit | N
         return Hit(start, stop, 0.6, None, named) if sure and possible(full.replace("(0)", ""), None) else None
     if seen.segment.tool and not named and "(" not in number:
         return None
-    score, plan = _national(seen, start, end, named, region)
+    close = said or seen.said_before(start, PHONE_WORDS, 30 if len(digits) > 6 else 12)
+    score, plan = _national(number, digits, bool(named), bool(close), region)
     return Hit(start, stop, score, plan, named) if score else None
 
 
-def _national(seen: Candidate, start: int, end: int, named: str | None, region: str | None) -> tuple[float, str | None]:
-    """How sure it is that a number without a country code is a telephone's, and by what; 0 where it isn't."""
-    number = seen.whole[start:end]
-    digits = digits_of(number)
+def _national(number: str, digits: str, named: bool, close: bool, region: str | None) -> tuple[float, str | None]:
+    """How sure it is that a number without a country code is a telephone's, and by what; 0 where it isn't. `named`: a word
+    says so, somewhere near; `close`: right there."""
     grouped = bool(_GROUPED_NANP.fullmatch(number))
     trunk = digits[0] == "0" and len(digits) < len(number) and len(digits) >= 9
-    regions = (region, *(("US",) if grouped or named else ()), *(_TRUNK_ZERO if trunk else ()))
-    if any(place and known(number, place) for place in regions):
+    if any(known(number, place) for place in (region, "US" if grouped or named else None) if place):
         return 0.9, "numbering plan"
     if grouped or (trunk and number[0] == "("):
         return 0.6, None
-    # Numbers of other countries: a word close by says what it is, and its shape that it may be.
-    near = 30 if len(digits) > 6 else 12
-    close = named and (seen.said_before(start, PHONE_WORDS, near) or _SAID_AFTER.match(seen.whole, end, seen.last))
-    shaped = len(digits) < len(number) or digits[0] == "0" or len(digits) == 10
-    return (0.6, None) if close and shaped else (0.0, None)
+    # Numbers of other countries: the word says what it is, and its shape that it may be.
+    if close and (len(digits) < len(number) or digits[0] == "0" or len(digits) == 10):
+        return 0.6, None
+    if trunk and any(known(number, place) for place in _TRUNK_ZERO):
+        return 0.9, "numbering plan"
+    return 0.0, None

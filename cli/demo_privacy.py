@@ -40,7 +40,7 @@ def kept_out(page: Page, place: Place, turn: Turn) -> None:
 
 
 def erased(page: Page, store: SecureStore) -> None:
-    """A customer's keys are destroyed, and with them what they sealed; a certificate says so, and all else still verifies."""
+    """A customer's keys are destroyed, and with them what they sealed; a certificate says so; all else still verifies."""
     page.paragraph(
         "His keys are destroyed first, then the rows are deleted, then the files are searched for what was there."
     )

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from secure_memory import items as sdk_items
 from secure_memory.inforce import Blocked, Surface
@@ -34,7 +35,8 @@ WAITING = 10_000
 """Originals that may wait for an append; where nothing is ever appended, the oldest go."""
 
 
-class Clean(NamedTuple):
+@dataclass(frozen=True, slots=True, repr=False)  # no repr shows content
+class Clean:
     """Items as they are stored, their JSON, and what their tokens stand for."""
 
     items: Sequence[Mapping[str, Any]]

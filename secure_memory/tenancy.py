@@ -83,7 +83,7 @@ class StaleError(KeyNotFoundError):
     def __init__(self, tenant: str, version: int) -> None:
         super().__init__(
             f"tenant {tenant!r}: the vault has a session whose key is not in the keyring",
-            hint="is keys.db an older copy than the vault? restore its newest backup",
+            hint="was an erasure interrupted? run it again; is keys.db an older copy? restore its newest backup",
         )
         self.version = version
 

@@ -29,7 +29,7 @@ from secure_memory.lifecycle.safety import Limit, only_one
 from secure_memory.lifecycle.surveying import Survey
 from secure_memory.shared import SharedStore, asking, transact
 from secure_memory.tenancy import Tenant
-from secure_memory.vault import erasures, holds, sessions, wal
+from secure_memory.vault import erasures, holds, sessions, tokens, wal
 from secure_memory.vault.commits import Operation, perform_all
 from secure_memory.vault.holds import Hold
 from secure_memory.vault.transaction import Transaction
@@ -150,10 +150,16 @@ class VaultPurge:
                     database.checkpoint()
                 if tell is not None:
                     tell(done.deleted + done.redacted + done.archived)
+            transact(self._tenant, self._drop_tokens, _ACTION, self._actor)  # of a run that died, too
             pruned = self._prune(planned.count("prune"))
             wal.truncate(database)
             freed = max(0, self._free_bytes() - before)
         return PurgeDone(done.deleted, done.redacted, done.archived, sessions_done, passed_over, freed, tuple(files), pruned)
+
+    def _drop_tokens(self, tx: Transaction) -> None:
+        """What a token stands for goes with the last item of its subject."""
+        if dropped := tokens.drop_unused(tx.execute):
+            tx.record({"detail": {"policy": self._policy.digest, "tokens": dropped}})
 
     def _prune(self, planned: int) -> int:
         """Drop the bodies of so many entries, a part in each transaction; returns how many."""

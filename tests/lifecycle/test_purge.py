@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -16,12 +17,13 @@ from agents.run_internal.items import drop_orphan_function_calls
 from secure_memory import clock
 from secure_memory.errors import (
     AccessDeniedError,
+    DiskFullError,
     SafetyLimitError,
     StalePlanError,
     StoreBusyError,
     TamperedError,
 )
-from secure_memory.lifecycle import purging
+from secure_memory.lifecycle import archive, purging
 from secure_memory.lifecycle.purge_plan import PlanLine
 from secure_memory.lifecycle.safety import Limit, only_one
 from secure_memory.policy.model import Access, Basis, Retention, RetentionRule, Role, Select
@@ -385,6 +387,42 @@ def test_bad_arguments(store: SecureStore, tmp_path: Path) -> None:
         store.purge(plan=tmp_path / "plan")
     with pytest.raises(ValueError, match="not a duration"):
         store.purge(max_clock_jump="a month")
+
+
+def test_an_archive_that_has_no_room(old: SecureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the archive can't be written nothing leaves the vault, and no part of a file stays; with room it is done."""
+    govern(old, RetentionRule(id="records", max="P30D", action="archive"))
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(archive.os, "fsync", full)
+        with pytest.raises(DiskFullError, match="nothing of it was deleted"):
+            old.purge(apply=True)
+    assert ["old 1", "old 2"] == texts(old, "old")
+    assert old.path is not None
+    assert [] == list((old.path / "archives").iterdir())
+    done = old.purge(apply=True).done
+    assert (0, 4, 1) == (done.deleted, done.archived, len(done.archives))
+    found = old.archive_read(done.archives[0])
+    assert ["both 1", "both 2", "old 1", "old 2"] == sorted(one.item["content"] for one in found)
+    assert {"default"} == {one.tenant for one in found}
+
+
+def test_tokens_go_with_the_last_item(store: SecureStore, noon: Any, insider: Callable[..., Any]) -> None:
+    """What a token stands for is kept as long as its subject has an item that may hold it, and no longer."""
+    card = "my card is 4111 1111 1111 1111"
+    store.session("a", subject="ana").blocking.add_items(said(card))
+    store.session("b", subject="ben").blocking.add_items(said(card))
+    noon.now += 40 * DAY
+    store.session("b2", subject="ben").blocking.add_items(said("hello"))
+    assert 2 == insider().sql("SELECT count(*) FROM tokens")[0][0]
+    govern(store, CHATS)
+    store.purge(apply=True, max_clock_jump="any")
+    assert 1 == insider().sql("SELECT count(*) FROM tokens")[0][0]
+    assert {"tokens": 1}.items() <= store.audit_log(tenant="default", action="retention.purge")[-1].entry.detail.items()
+    store.audit_verify()
 
 
 # ---- nothing is left, whatever dies ---------------------------------------------------------------------------------

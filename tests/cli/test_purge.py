@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import stat
 import time
@@ -150,3 +151,13 @@ def test_an_archive_that_is_none(desk: Path, run: Run, tmp_path: Path) -> None:
     file.write_text("hello")
     assert (1, True) == ((done := run("archive", "verify", str(file))).code, "is no archive" in done.err)
     assert (1, True) == ((done := run("archive", "read", str(tmp_path / "no"))).code, "can't be opened" in done.err)
+
+
+def test_another_purge_is_exit_code_7(due: Path, process: Run) -> None:
+    """Of two processes that purge one vault, the second one is told, and may try again later."""
+    (vault,) = [file for file in (due / "vaults").glob("*.db") if file.stat().st_size]
+    with vault.with_suffix(".purging").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        busy = process("purge", "--apply", "--max-clock-jump", "any")
+        assert (7, True) == (busy.code, "another purge is at it" in busy.err)
+    assert 0 == process("purge", "--apply", "--max-clock-jump", "any").code

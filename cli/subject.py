@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from secure_memory import clock
 from secure_memory.cli import erase as erasing
 from secure_memory.cli.options import Group, Settings
-from secure_memory.cli.output import console, json_document, say
+from secure_memory.cli.output import console, json_document, note, say, table
+from secure_memory.cli.times import shown
 
+_FIELDS = ("tenant", "number", "kind", "uid", "stage", "actor", "reason", "items", "withheld")
 _TENANT = click.option("--tenant", default="default", show_default=True, help="The tenant whose subject.")
 
 
@@ -84,3 +88,38 @@ def erase(settings: Settings, /, name: str, tenant: str, yes: bool, certificate:
     with settings.opened(on_reserve=True) as store:
         report = store.subject_erase(name, tenant=tenant)
     erasing.tell(settings, report, certificate)
+
+
+@subject.command()
+@click.option("--tenant", help="Only this tenant's; all, and tenants that were erased, if left out.")
+@click.pass_obj
+def erasures(settings: Settings, /, tenant: str | None) -> None:
+    """List what was erased, with what is still withheld of it. One whose stage is not done was interrupted: run it again.
+
+    It names nobody: whose uid it is, the request says. --json has the certificates.
+
+    \b
+    Examples:
+      secmem subject erasures --tenant acme
+      secmem subject erasures --json
+    """
+    with settings.opened() as store:
+        found = store.subject_erasures(tenant=tenant)
+    if settings.as_json:
+        json_document(
+            [
+                {
+                    **{name: getattr(one, name) for name in _FIELDS},
+                    "begun": clock.rfc3339(one.begun),
+                    "certificate": one.certificate and json.loads(one.certificate.to_json()),
+                }
+                for one in found
+            ]
+        )
+        return
+    table(
+        ("tenant", "erasure", "of", "uid", "begun", "stage", "items", "withheld", "reason"),
+        [(i.tenant, i.number, i.kind, i.uid, shown(i.begun), i.stage, i.items, i.withheld, i.reason) for i in found],
+    )
+    if not found:
+        note("nothing was erased")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from secure_memory import audit
 from secure_memory import items as sdk_items
 from secure_memory.actor import Actor, program, resolve
 from secure_memory.errors import ConfigurationError
@@ -15,8 +16,9 @@ from secure_memory.lifecycle import certificate, reserve, withhold
 from secure_memory.lifecycle.certificate import Certificate
 from secure_memory.lifecycle.erase import Kind, SessionErasure
 from secure_memory.lifecycle.erase_tenant import TenantErasure
-from secure_memory.shared import SharedStore, transact
+from secure_memory.shared import SharedStore, record, transact
 from secure_memory.vault import erasures, history, sessions
+from secure_memory.vault.erasures import Erasure
 from secure_memory.vault.sessions import SessionRow
 from secure_memory.vault.transaction import Transaction
 
@@ -33,6 +35,24 @@ class ErasureReport:
     items: Mapping[str, int]
     withheld: Sequence[Mapping[str, Any]]
     certificate: Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureInfo:
+    """An erasure, done or not: `stage` is how far it is (begun, keys, rows, files, done), `uid` what was erased, of its
+    `kind`. `begun` is in microseconds; `certificate` is None until it is done."""
+
+    tenant: str
+    number: int
+    kind: str
+    uid: str
+    stage: str
+    begun: int
+    actor: str
+    reason: str | None
+    items: int
+    withheld: int
+    certificate: Certificate | None
 
 
 class Erasures:
@@ -68,6 +88,17 @@ class Erasures:
             erasure, already = TenantErasure(shared, name, who).run()
         signed = certificate.parse(erasure.certificate or "")
         return ErasureReport(name, "tenant", already, erasure.figures["count"], erasure.items, (), signed)
+
+    def subject_erasures(self, *, tenant: str | None = None) -> list[ErasureInfo]:
+        """The erasures of one tenant, or of all and of tenants themselves, in order; those among them that were interrupted,
+        which are to be run again. It is an `audit.read` entry of each. Raises ConfigurationError, IntegrityError."""
+        shared, who, found = self._open(), self._who(), []
+        for one in audit.tenants(shared, tenant):
+            record(one, {"action": "audit.read", "detail": {"list": "erasures"}}, who)
+            with one.vault.database.snapshot() as execute:
+                known = erasures.every(execute, one.keys.ledger, one.keys.uid)
+            found += [_info(one.keys.name, erasure) for erasure in known]
+        return found
 
     def subject_withheld(self, session: str, *, tenant: str = "default") -> list[Item]:
         """What was withheld of a session when it was erased, for who may export a subject's data. `session` is its uid, as
@@ -117,3 +148,19 @@ class Erasures:
         """Who asks, with the reason that was given for this."""
         who = self._who()
         return who if reason is None else replace(resolve(None, None, who) or program(), reason=reason)
+
+
+def _info(tenant: str, erasure: Erasure) -> ErasureInfo:
+    return ErasureInfo(
+        tenant,
+        erasure.id,
+        erasure.kind,
+        erasure.sessions[0] if erasure.kind == "session" else erasure.subject,
+        erasure.stage,
+        erasure.begun,
+        erasure.actor,
+        erasure.reason,
+        sum(erasure.items.values()),
+        sum(one["items"] for one in erasure.withheld),
+        None if erasure.certificate is None else certificate.parse(erasure.certificate),
+    )

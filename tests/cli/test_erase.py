@@ -129,3 +129,17 @@ def test_in_a_terminal_it_reads_well(desk: Path, terminal: Callable[..., Any]) -
     shown = terminal("subject", "erase", "ana", "--tenant", "acme", "--yes", columns=80)
     assert 0 == shown.code
     assert "WHAT WAS KEPT" in shown.out
+
+
+def test_erasures_are_listed(desk: Path, run: Callable[..., Any], talk: Callable[..., None]) -> None:
+    """What was erased stands there without a name, with what is withheld, and in JSON with its certificate."""
+    talk("two", {"role": "user", "content": "held"}, subject="ana")
+    assert 0 == run("hold", "place", "M-14", "--tenant", "acme", "--session", "two").code
+    run("subject", "erase", "ana", "--tenant", "acme", "--yes", "--reason", "request 17")
+    run("tenant", "create", "globex")
+    run("tenant", "erase", "globex", "--yes")
+    lines = [line.split() for line in run("subject", "erasures").out.splitlines()]
+    assert [("(system)", "tenant"), ("acme", "subject")] == [(line[0], line[2]) for line in lines[1:]]
+    said = json.loads(run("subject", "erasures", "--tenant", "acme", "--json").out)
+    assert [("done", 4, 1, "request 17")] == [(one["stage"], one["items"], one["withheld"], one["reason"]) for one in said]
+    assert "ana" not in json.dumps(said[0]["certificate"])

@@ -537,3 +537,15 @@ def test_months_are_those_of_the_policys_time_zone() -> None:
     )
     assert 1_774_740_600_000_000 == utc  # 2026-03-28T23:30:00Z
     assert 1_774_996_200_000_000 == berlin  # 2026-03-31T22:30:00Z, 00:30 in summer time
+
+
+def test_what_the_agent_deleted_waits_for_floors_alone() -> None:
+    """What is only withheld is due at once, by no rule; a floor defers it, a hold keeps it, and a record is archived."""
+    gone = item(discarded=True)
+    nothing = retention.resolve(Retention(), gone, NOON)
+    assert ("due", "delete", ()) == (nothing.state, nothing.action, nothing.rules)
+    year = Retention(rules=(rule("year", min="P1Y"), rule("later", max="P3Y")))
+    assert ("deferred", "delete") == (lambda o: (o.state, o.action))(retention.resolve(year, gone, NOON + 300 * DAY))
+    assert "due" == retention.resolve(year, gone, NOON + 366 * DAY).state
+    assert "held" == retention.resolve(year, item(discarded=True, holds=("M-1",)), NOON + 366 * DAY).state
+    assert "archive" == retention.resolve(Retention(rules=(BROKER,)), gone, NOON + 1200 * DAY).action

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agents import OpenAIResponsesCompactionSession
@@ -54,7 +55,8 @@ class SecureCompactionSession(OpenAIResponsesCompactionSession):
     def __init__(self, session: SecureSession, **options: Any) -> None:
         if not isinstance(session, SecureSession):
             raise ValueError("SecureCompactionSession compacts a SecureSession")
-        super().__init__(session.session_id, _Underlying(session), **options)
+        self._underlying = _Underlying(session)
+        super().__init__(session.session_id, self._underlying, **options)
         self.session = session
         self.session_settings = session.session_settings
 
@@ -104,20 +106,24 @@ class SecureCompactionSession(OpenAIResponsesCompactionSession):
     ) -> None:
         """Replace everything in one step: SDKs before 0.24 would clear and add, and put `previous_items` back on errors."""
 
-        async def replace() -> None:
+        async def exchange() -> None:
             await self.session._atomic_replace_items(output_items, wrapper=_context.get())
             # As the SDK does where it replaces in one step: whoever is cancelled now has replaced nevertheless.
             self._deferred_response_id = None
             if wrapper is not None:
                 wrapper._session_compaction_completed = True  # type: ignore[attr-defined]
 
-        await _await_mutation(replace())
-
+        await _await_mutation(exchange())
 
     @property
     def client(self) -> Any:
         """The client, whose requests to compact are redacted for the policy's `model` surface before they are sent."""
         return _Client(super().client, self.session)
+
+    def sees_model_surface(self) -> None:
+        """From now on the model sees what `secure_run_config` lets it see. The SDK compacts what it finds again in what the
+        model was sent last: it has to look for that, and not for what is stored."""
+        self._underlying.for_model = True
 
 
 class _Client:
@@ -144,6 +150,7 @@ class _Underlying:
 
     def __init__(self, session: SecureSession) -> None:
         self._session = session
+        self.for_model = False
         self.session_id = session.session_id
         self.session_settings = session.session_settings
 
@@ -160,4 +167,8 @@ class _Underlying:
         await self._session.clear_session(wrapper=_context.get())
 
     async def _get_compaction_snapshot(self, limit: int) -> _CompactionSnapshot | None:
-        return await self._session._get_compaction_snapshot(limit, wrapper=_context.get())
+        found = await self._session._get_compaction_snapshot(limit, wrapper=_context.get())
+        if found is None or not self.for_model:
+            return found
+        items: list[Any] = await self._session._conversation.redact(list(found.items), "model")  # type: ignore[arg-type]
+        return replace(found, items=items)

@@ -47,6 +47,8 @@ def secure_run_config(session: SecureSession | SecureCompactionSession, **option
             "secure_run_config keeps inputs and outputs out of traces",
             hint="use a RedactingProcessor and a RunConfig of your own if traces have to have them",
         )
+    if not isinstance(session, SecureSession):
+        session.sees_model_surface()
     return RunConfig(
         session_input_callback=_input(inner, options.pop("session_input_callback", None)),
         call_model_input_filter=_model(inner, options.pop("call_model_input_filter", None)),
@@ -59,11 +61,11 @@ def secure_run_config(session: SecureSession | SecureCompactionSession, **option
 
 def _input(session: SecureSession, own: Callable[[Items, Items], Any] | None) -> Callable[[Items, Items], Awaitable[Items]]:
     async def combine(history: Items, new: Items) -> Items:
+        # What comes from the history was redacted when it was stored.
+        known, given = {id(item) for item in history}, {id(item) for item in new}
         combined = [*history, *new] if own is None else await _awaited(own(history, new))
         if not isinstance(combined, list):
             return combined  # type: ignore[no-any-return]  # the SDK says what is wrong with it
-        # What comes from the history was redacted when it was stored; the SDK knows it again by identity.
-        known = {id(item) for item in history}
         fresh: list[Any] = [item for item in combined if id(item) not in known]
         note(None)
         try:
@@ -71,9 +73,19 @@ def _input(session: SecureSession, own: Callable[[Items, Items], Any] | None) ->
         except BlockedContentError as error:
             note(error)
             clean = iter(await session._conversation.redact(fresh, "store", "redact"))
-        return [item if id(item) in known else next(clean) for item in combined]  # type: ignore[misc]
+        return [item if id(item) in known else _kept(item, next(clean), given) for item in combined]
 
     return combine
+
+
+def _kept(item: Any, clean: Any, given: set[int]) -> Any:
+    """The redacted item: what was given to the run stays the same object, a copy that the SDK has made for its callback. By
+    identity the SDK tells what is new; one that equals an older one by now would be taken for that, and not be stored."""
+    if clean is item or id(item) not in given:
+        return clean
+    item.clear()
+    item.update(clean)
+    return item
 
 
 def _model(

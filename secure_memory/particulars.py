@@ -21,7 +21,7 @@ from secure_memory import clock
 from secure_memory.accounting import Accounting
 from secure_memory.errors import StoreBusyError
 from secure_memory.keys.opened import SessionKeys
-from secure_memory.service import Spot
+from secure_memory.service import Spot, erased
 from secure_memory.tenancy import Asker, Opened, not_begun
 from secure_memory.vault import branches, history, seal, sessions, tokens
 from secure_memory.vault.commits import Operation
@@ -113,6 +113,8 @@ class Particulars(Accounting):
                     f"tenant {self.tenant!r}: the session was assigned by someone else meanwhile",
                     hint="see whose it is now, then try again",
                 )
+            if not opened.tenant.store.keyring.stands(made.uid, "session", made.version):
+                raise erased(self.tenant)  # the subject that it was to belong to was, meanwhile
             before = sessions.open_names(keys.subject_key, tenant.uid, row)
             names = before._replace(subject=subject)
             sealed = sessions.seal_names(made.subject_key, tenant.uid, row.uid, names)

@@ -112,6 +112,10 @@ def check_vault(
         return keys.key.aead
 
     tell = None if progress is None else lambda done: progress(tenant.keys.name, done)
+    database = tenant.vault.database
+    with database.lock:  # pages are checked where they lie: those of the WAL may be under a newer key
+        database.open()
+        database.checkpoint()
     with tenant.vault.database.snapshot() as execute:
         whole = vault_verify.verify(execute, tenant.vault.database, key_of, tell)
         if anchor is not None:

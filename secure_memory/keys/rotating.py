@@ -8,7 +8,7 @@ one, and her sessions' keys move below it one by one: until all have, each opens
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from secure_memory.errors import TamperedError
@@ -105,12 +105,35 @@ class Rotating(Erasing):
                 )
         return versions[0]
 
-    def settle_subject(self, subject: bytes, version: int) -> None:
-        """Destroy the versions before this one, under which no session's key is any more."""
+    def settle_subject(self, tenant: TenantKeys, subject: bytes, version: int, known: Collection[bytes]) -> bool:
+        """Destroy the versions before this one; False, and nothing has happened, where the key of a session is still below
+        one of them that the vault has. `known` are those: their uids.
+
+        The key of one that the vault has not is destroyed, too: whoever is just beginning it is refused, and begins anew.
+        """
         with self._database.transaction(write=True) as db:
+            newest = self._subject_keys(db, tenant, subject)[0]
+            query = "SELECT owner, version FROM keys WHERE subject = ? AND purpose = 'session'"
+            left = [
+                session
+                for session, its in db.execute(query, (subject,)).fetchall()
+                if not self._opens(db, newest, session, tenant=tenant.uid, subject=subject, version=its)
+            ]
+            if set(left) & set(known):
+                return False
+            for session in left:
+                self._bury(db, session, "session")
             self._bury(db, subject, "subject", below=version)
             self._sessions.clear()
         self._database.truncate_wal()
+        return True
+
+    def _opens(self, db: Connection, parent: Key, session: bytes, *, tenant: bytes, subject: bytes, version: int) -> bool:
+        try:
+            self._open(db, parent, session, "session", tenant=tenant, subject=subject, version=version)
+        except TamperedError:
+            return False
+        return True
 
     def _subject_keys(self, db: Connection, tenant: TenantKeys, subject: bytes) -> list[Key]:
         query = "SELECT version FROM keys WHERE owner = ? AND purpose = 'subject' ORDER BY version DESC"

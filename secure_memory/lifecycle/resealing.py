@@ -2,7 +2,7 @@
 
 1. In keys.db her new key is a version beside the old one, and so is each of her sessions', below it.
 2. One transaction of the vault seals names, items and tokens of all of it anew.
-3. In keys.db the new versions stand, and those before them are destroyed.
+3. In keys.db the new versions stand, and those before them are destroyed, while nobody can begin a session below the old.
 
 As where a session is given to another subject (`particulars`), whatever dies in between leaves sessions that open, and
 running it again goes on. Tokens in items stay what they are; the same text gets another token from now on.
@@ -63,8 +63,14 @@ def rotate_subject(shared: SharedStore, tenant: Tenant, name: str, actor: Actor 
     items = transact(tenant, work, ACTION, actor)
     for made in after.values():  # (3)
         keyring.settle(made.uid, made.version)
-    keyring.settle_subject(subject, version)
-    transact(tenant, lambda tx: tx.record(_said(subject, "done")), ACTION, actor)
+
+    def settle(tx: Transaction) -> None:
+        tx.record(_said(subject, "done"))
+        known = {row.uid for row in erasures.of_subject(tx.execute, subject)}
+        if not keyring.settle_subject(keys, subject, version, known):  # in here nobody can begin one
+            raise StoreBusyError(f"tenant {keys.name!r}: a session began meanwhile", hint="rotate the keys again")
+
+    transact(tenant, settle, ACTION, actor)
     return Resealed(len(rows), items, version)
 
 
@@ -77,7 +83,7 @@ def _rows(tenant: Tenant, rows: list[SessionRow]) -> list[SessionRow]:
 def _reseal(tx: Transaction, tenant: Tenant, row: SessionRow, old: SessionKeys, new: SessionKeys) -> int:
     """Seal one session anew; returns how many items it has, in all branches."""
     keys = tenant.keys
-    if not sessions.unchanged(tx.execute, row):
+    if not (sessions.unchanged(tx.execute, row) and tenant.store.keyring.stands(new.uid, "session", new.version)):
         raise StoreBusyError(
             f"tenant {keys.name!r}: a session was tagged, resealed or erased by someone else meanwhile",
             hint="rotate the keys again",

@@ -471,6 +471,57 @@ def test_who_talks_on_is_given_the_new_keys(store: SecureStore, other: Callable[
     assert ["c"] == texts(store, "two")
 
 
+def test_keys_of_a_session_that_never_began_go_with_the_old_ones(store: SecureStore) -> None:
+    """Whoever made them, and is only about to begin, makes others."""
+    say(store, "one", "a")
+    keyring, keys = store._shared.keyring, store._shared.tenant("default").keys
+    keyring.create_session(keys, keys.name_mac("session", "orphan"), keys.name_mac("subject", "ana"))
+    store.key_rotate(subject="ana")
+    say(store, "orphan", "b")
+    assert (["a"], ["b"]) == (texts(store, "one"), texts(store, "orphan"))
+    store.audit_verify()
+
+
+def test_a_session_that_begins_meanwhile_is_not_lost(store: SecureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one began below the old key while the others were sealed anew, that key stays until the next rotation."""
+    say(store, "one", "a")
+    keyring, keys = store._shared.keyring, store._shared.tenant("default").keys
+    keyring.create_session(keys, keys.name_mac("session", "late"), keys.name_mac("subject", "ana"))
+    real = keyring.prepare_session
+
+    def prepare(*arguments: Any) -> Any:
+        say(store, "late", "b")
+        return real(*arguments)
+
+    monkeypatch.setattr(keyring, "prepare_session", prepare)
+    with pytest.raises(StoreBusyError, match="began meanwhile"):
+        store.key_rotate(subject="ana")
+    assert ["b"] == texts(store, "late")
+    monkeypatch.undo()
+    assert 2 == store.key_rotate(subject="ana").sessions
+    assert (["a"], ["b"]) == (texts(store, "one"), texts(store, "late"))
+    store.audit_verify()
+
+
+def test_a_session_is_not_given_to_somebody_who_is_erased(store: SecureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is never sealed under a key that was destroyed: it stays whose it was."""
+    talk = say(store, "one", "a")
+    say(store, "two", "b", subject="bob")
+    keyring = store._shared.keyring
+    real = keyring.prepare_session
+
+    def prepare(*arguments: Any) -> Any:
+        made = real(*arguments)
+        store.subject_erase("bob")
+        return made
+
+    monkeypatch.setattr(keyring, "prepare_session", prepare)
+    with pytest.raises(KeyDestroyedError):
+        asyncio.run(talk.assign_subject("bob"))
+    assert ["a"] == texts(store, "one")
+    store.audit_verify()
+
+
 def test_nobody_of_that_name_is_an_error(store: SecureStore) -> None:
     """A name that nobody has is said to be unknown."""
     say(store, "one", "a")

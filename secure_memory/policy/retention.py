@@ -77,7 +77,7 @@ def resolve(retention: Retention, facts: Facts, now: int, home: str | None = Non
         _known(weighed.keep_until) or None,
         cited,
         matters,
-        _why(state, action, cited, matters, _known(until)),
+        _why(state, action, cited, matters, _known(until), asked=weighed.asked),
     )
 
 
@@ -175,7 +175,9 @@ def _known(us: int) -> int | None:
     return None if us == UNKNOWN else us
 
 
-def _why(state: State, action: Action | None, rules: Sequence[Cited], matters: Sequence[str], until: int | None) -> str:
+def _why(
+    state: State, action: Action | None, rules: Sequence[Cited], matters: Sequence[str], until: int | None, *, asked: bool
+) -> str:
     """One sentence for a person."""
     by = ", ".join(f"{rule.id} ({rule.law})" if rule.law else rule.id for rule in rules)
     then = "the session ends" if until is None else clock.rfc3339(until)
@@ -190,5 +192,5 @@ def _why(state: State, action: Action | None, rules: Sequence[Cited], matters: S
     if state == "conflict":
         return f"erasure was asked for, and {by}, a law of another jurisdiction, keeps it until {then}: a person decides"
     if state == "due":
-        return f"{action} is due by {by}" if by else "its subject asked to be erased, or the agent deleted it"
+        return f"{action} is due by {by}" if by else "its subject asked to be erased" if asked else "the agent deleted it"
     return f"kept until {then}, then {action} by {by}" if action else f"{by} keeps it, and no rule ends that"

@@ -28,8 +28,8 @@ OTHERS = ("presidio-evaluator", "presidio-analyzer", "scrubadub", "datafog", "en
 COMPARED = ("EMAIL", "PHONE", "CARD_NUMBER", "IBAN", "US_SSN", "IP", "US_DRIVER_LICENSE")
 NAMES = ("PERSON", "LOCATION", "ORGANIZATION")
 SAMPLES = {"presidio": 3000, "scrubadub": 600}
-SEED = 2026
-"""Not the seed that we tuned with, which was 1."""
+SEED = 4711
+"""Of no run that we tuned with: those had 1 and 2026."""
 GOAL = 0.98
 ROUNDS = 5
 
@@ -191,20 +191,29 @@ def document(
     ]
     lines += ["| | chat | dense |", "|---|---|---|"]
     lines += [f"| {name} | {speed:.2f} | {speeds['dense'][name]:.2f} |" for name, speed in speeds["chat"].items()]
-    lines += ["", "## Names, with the presidio extra", "", "600 texts of the first set, en_core_web_sm.", ""]
+    lines += [
+        "",
+        "## Names, with the presidio extra",
+        "",
+        "600 texts of the first set, en_core_web_sm. A location is a whole postal address there, of which models find the town.",
+        "",
+    ]
     lines += ["| entity | labels | recall, precision, F1 |", "|---|---|---|"]
     lines += [f"| {entity} | {names[entity].labels} | {_figures(names[entity])} |" for entity in NAMES]
     return "\n".join(lines) + "\n"
 
 
+_NAMES = (
+    "600 texts of the first set, en_core_web_sm. A location is a whole postal address there, of which models find the town."
+)
 _ABOUT = {
     "presidio": "presidio-evaluator's own templates and generator. We tuned on these templates, with another seed: read our "
     "column as what tuning reaches. Doubtful are telephone numbers that neither the American nor the British numbering plan "
     "has; most are of other countries, in national form.",
     "scrubadub": "scrubadub's own fake documents, American and British: a datum from Faker in the middle of random words. "
-    "Nothing was tuned on them. Nothing stands beside a number that says what it is, so a bare one of 10 to 13 digits is "
-    "anything to us, by choice; and Faker's British insurance numbers begin with ZZ, which nobody has, so that "
-    "they are not compared.",
+    "We read what we missed in 300 of them once, with another seed, and changed three rules (redaction_sets.py says which). "
+    "Nothing stands beside a number that says what it is, so a bare one of 10 to 13 digits is anything to us, by choice; "
+    "and Faker's British insurance numbers begin with ZZ, which nobody has, so that they are not compared.",
 }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agents import RunContextWrapper, Usage
 from agents.run_internal.items import drop_orphan_function_calls
 
 from secure_memory import clock
@@ -598,3 +599,24 @@ def test_what_rows_are_checked_against_stays(store: SecureStore, noon: Any) -> N
     assert store.purge(apply=True, max_clock_jump="any").done.pruned
     store.audit_verify()
     assert ["0", "1", "2"] == texts(store, "s")
+
+
+def test_what_was_spent_stays_spent(store: SecureStore, noon: Any) -> None:
+    """Usage outlives the items that it was spent on, is billed to the turns that it was, and verifies, also after pops."""
+    session = store.session("s").blocking
+
+    def turn(tokens: int) -> None:
+        spent = Usage(requests=1, input_tokens=tokens, output_tokens=1, total_tokens=tokens + 1)
+        session.add_items(said(f"costs {tokens}"), wrapper=RunContextWrapper(None, usage=spent))
+
+    turn(10)
+    turn(20)
+    govern(store, CHATS)
+    noon.now += 40 * DAY
+    assert 2 == store.purge(apply=True, max_clock_jump="any").done.deleted
+    assert 32 == store.usage(tenant="default")[0].total_tokens
+    turn(30)
+    assert 31 == session.get_turn_usage(3)["total_tokens"]
+    session.pop_item()
+    assert 63 == store.usage(tenant="default")[0].total_tokens
+    store.audit_verify()

@@ -9,6 +9,7 @@ import os
 import platform
 import ssl
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +19,7 @@ import cryptography
 from cryptography.hazmat.backends.openssl import backend
 
 from secure_memory import directory
-from secure_memory.errors import SecureMemoryError
+from secure_memory.errors import AccessDeniedError, SecureMemoryError
 from secure_memory.keys.local import find_provider
 from secure_memory.registry import KeySource
 from secure_memory.store import PathLike, SecureStore
@@ -84,6 +85,9 @@ def _versions() -> Iterator[Check]:
 def _store(path: Path, keys: KeySource, anchor: PathLike | None) -> Iterator[Check]:
     yield from _attempt("store", lambda: _manifest(path))
     yield from _attempt("key", lambda: _key(path, keys))
+    with suppress(SecureMemoryError):  # which was said above
+        if directory.read(path).wrapped_next is not None:
+            yield Check("epoch", "warn", "an epoch turn was interrupted", "finish it: `secmem key rotate --epoch`")
     if path.is_dir():
         yield _modes(path)
         yield _file_system(path)
@@ -93,6 +97,8 @@ def _store(path: Path, keys: KeySource, anchor: PathLike | None) -> Iterator[Che
             yield Check("schema", "ok", f"version {len(sqlcipher.MIGRATIONS)}, the newest")
             for found in store.audit_anchor():
                 yield _anchor(found.tenant, found.state, found.path)
+            with suppress(AccessDeniedError):  # whoever may not read the log is told by somebody who may
+                yield from _erasures(store)
     except SecureMemoryError as error:
         yield _failed("opening", error)
 
@@ -156,6 +162,13 @@ def _room(path: Path) -> Check:
     if free < 100 * 1024 * 1024:
         return Check("room", "warn", f"{free // 1024**2} MB free", "free some room: a full disk refuses reads too")
     return Check("room", "ok", f"{free // 1024**3} GB free")
+
+
+def _erasures(store: SecureStore) -> Iterator[Check]:
+    for found in store.subject_erasures():
+        if found.stage != "done":
+            said = f"{found.number} of {found.tenant}: that of a {found.kind}, uid {found.uid}, stopped at {found.stage!r}"
+            yield Check("erasure", "warn", said, "run it again, with the name that it was asked for")
 
 
 def _anchor(tenant: str, state: str, path: str | None) -> Check:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from secure_memory import doctor
 from secure_memory.accounting import Charge, Run
 from secure_memory.agents_sdk.session import SecureSession
 from secure_memory.errors import (
@@ -306,6 +307,24 @@ def test_killed_at_any_step_and_run_again_it_ends_the_same(told: Store, place: P
         assert ["three"] == [info.name for info in store.sessions()]
         assert 1 == store.audit_verify(tenant="default")[0].items
         assert report.certificate == store.subject_erase("ana").certificate
+
+
+def test_doctor_tells_of_an_interrupted_erasure(told: Store, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks after the store sees that one was begun and not finished, and nothing when it is."""
+
+    def found() -> list[str]:
+        return [check.state for check in doctor.examine(place).checks if check.name == "erasure"]
+
+    def stop(*_: Any) -> None:
+        raise StorageError("stopped here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SessionErasure, "files", stop)
+        with pytest.raises(StorageError, match="stopped here"):
+            told.subject_erase("ana")
+    assert ["warn"] == found()
+    told.subject_erase("ana")
+    assert [] == found()
 
 
 # ---- trouble --------------------------------------------------------------------------------------------------------

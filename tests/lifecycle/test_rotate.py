@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from secure_memory import doctor
 from secure_memory.agents_sdk.session import SecureSession
 from secure_memory.errors import (
     ConfigurationError,
@@ -300,6 +301,8 @@ def test_an_interrupted_turn_is_finished_before_the_kek_is_rotated(
         filed.key_rotate(epoch=True, new_key=True)
     with pytest.raises(ConfigurationError, match="interrupted"):
         filed.key_rotate(new_key=True)
+    assert filed.path is not None
+    assert ["warn"] == [check.state for check in doctor.examine(filed.path).checks if check.name == "epoch"]
 
 
 # ---- a vault's key --------------------------------------------------------------------------------------------------

@@ -245,6 +245,36 @@ def test_a_hold_that_comes_after_the_plan(old: SecureStore, tmp_path: Path) -> N
     assert (2, 1, ["old 1", "old 2"]) == (done.deleted, done.passed_over, texts(old, "old"))
 
 
+def test_a_hold_that_comes_in_the_last_moment(old: SecureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Holds are looked at once more in the transaction that deletes: one that came after everything was planned still
+    wins."""
+    govern(old, CHATS)
+    perform_all = purging.perform_all
+
+    def late(vault: Any, operations: Any) -> None:
+        old.hold_place("M-14", session="old")
+        perform_all(vault, operations)
+
+    monkeypatch.setattr(purging, "perform_all", late)
+    done = old.purge(apply=True).done
+    assert (2, 1, ["old 1", "old 2"]) == (done.deleted, done.passed_over, texts(old, "old"))
+
+
+def test_another_policy_in_the_last_moment(old: SecureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was planned under a policy that is no longer in force is not done."""
+    govern(old, CHATS)
+    perform_all = purging.perform_all
+
+    def late(vault: Any, operations: Any) -> None:
+        govern(old, RetentionRule(id="forever", min="P9Y"))
+        perform_all(vault, operations)
+
+    monkeypatch.setattr(purging, "perform_all", late)
+    with pytest.raises(StalePlanError, match="another policy was put in force"):
+        old.purge(apply=True)
+    assert ["old 1", "old 2"] == texts(old, "old")
+
+
 def test_a_floor_defers(old: SecureStore) -> None:
     """Nothing is deleted before another rule's floor; the plan says by which law, and until when."""
     broker = RetentionRule(id="broker", basis=Basis(law="17 CFR 240.17a-4(b)(4)", binding="law"), min="P3Y")

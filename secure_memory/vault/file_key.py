@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from secure_memory.errors import StoreBusyError, TamperedError
+from secure_memory.errors import DiskFullError, StorageError, StoreBusyError, TamperedError
 from secure_memory.keys.key import Key
 from secure_memory.vault import sqlcipher
 
@@ -62,30 +62,55 @@ class FileKey:
 def rekey(path: Path, salt: bytes, keys: Sequence[Key], new: Key) -> bool:
     """Encrypt every page of the file under the `new` key, whichever of `keys` it is under; False where it is already.
 
-    Waits for other processes' writes. Raises StoreBusyError, StorageError, and TamperedError where no key opens it.
+    Waits for other processes' writes. It is under the new key when this returns, and not before: the driver says nothing
+    where a page does not open, and changes nothing then. So every page is checked first, and the file is opened afterwards.
+    Raises StoreBusyError, StorageError, DiskFullError, and TamperedError for a damaged page or where no key opens the file.
     """
     deadline = time.monotonic() + sqlcipher.BUSY_TIMEOUT
+    checked = False
     while True:
         holder = FileKey(new, salt, lambda: keys)
         connection = holder.connect(path)
         try:
             if holder.key is new:
                 return False
-            _change(connection, memoryview(new.bytes + salt))
-            return True
-        except StoreBusyError:
-            if time.monotonic() > deadline:
-                raise
+            if not checked:
+                sqlcipher.check_pages(connection.execute)
+                checked = True
+            if _change(connection, memoryview(new.bytes + salt)):
+                break
         finally:
             connection.close()  # one whose change of key has failed would write under the new key
+        if time.monotonic() > deadline:
+            raise StoreBusyError(
+                f"another process writes to {path.name} all the time",
+                hint="look for a long-running secmem command, then rotate again",
+            )
+        time.sleep(0.002)
+    try:
+        sqlcipher.connect(path, new.bytes + salt).close()
+    except TamperedError:
+        raise StorageError(
+            f"{path.name} is not under its new key", hint="nothing was destroyed: `secmem audit verify` checks its pages"
+        ) from None
+    return True
 
 
-def _change(connection: sqlcipher.Connection, raw: memoryview) -> None:
-    """Write every page under another key (48 bytes, the salt as it was), in a transaction of the driver's own."""
+def _change(connection: sqlcipher.Connection, raw: memoryview) -> bool:
+    """Write every page under another key (48 bytes, the salt as it was), in a transaction of the driver's own; False where
+    another process is writing."""
     secret = sqlcipher.secret_of(bytes(raw))
     try:
         connection.reset_key(secret)
     except sqlcipher.DriverError as error:
+        # Of this one call's errors the driver says no code: SQLite's words for it (sqlite3ErrStr) have to do.
+        if str(error) == "database is locked":
+            return False
+        if str(error) == "database or disk is full":
+            raise DiskFullError(
+                "could not change the key of a file: the disk is full", hint="free as much room as the file has"
+            ) from None
         raise sqlcipher.translate(error, "could not change the key of a file") from None
     finally:
         secret[:] = bytes(len(secret))
+    return True

@@ -7,6 +7,7 @@ import base64
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -402,6 +403,35 @@ def test_a_damaged_vault_is_still_tampered(store: SecureStore, insider: Callable
     path.write_bytes(data)
     with SecureStore.open(path.parents[1]) as again, pytest.raises(TamperedError):
         again.session_show("one")
+
+
+def test_the_key_of_a_damaged_file_is_not_changed(store: SecureStore, place: Path, insider: Callable[..., Any]) -> None:
+    """SQLCipher itself changes nothing then, and says nothing: the old key must not be destroyed."""
+    say(store, "one", *("x" * 3000 for _ in range(40)))
+    say(store, "two", "c")
+    path = insider().path
+    store.close()
+    data = bytearray(path.read_bytes())
+    data[20 * 4096 + 100 : 20 * 4096 + 150] = bytes(50)
+    path.write_bytes(data)
+    with SecureStore.open(place) as again:
+        with pytest.raises(TamperedError, match="not what was written"):
+            again.key_rotate(vault="default")
+        assert ["c"] == texts(again, "two")
+    with SecureStore.open(place) as again:
+        assert ["c"] == texts(again, "two")
+
+
+def test_a_rotation_waits_for_who_writes(store: SecureStore, insider: Callable[..., Any]) -> None:
+    """A transaction of another process is waited for, and is not lost."""
+    say(store, "one", "a")
+    writer = sqlcipher.connect(insider().path, insider().keys.vault_key.bytes + insider().keys.vault)
+    sqlcipher.begin(writer)
+    timer = threading.Timer(0.2, lambda: (writer.execute("COMMIT"), writer.close()))
+    timer.start()
+    assert 2 == store.key_rotate(vault="default").version
+    timer.join()
+    assert ["a"] == texts(store, "one")
 
 
 def test_a_rotation_waits_for_who_reads(

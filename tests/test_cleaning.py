@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
 import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from agents import SQLiteSession
 
-from secure_memory import AccessDeniedError, Actor, RedactionError, SecureStore
+from secure_memory import AccessDeniedError, Actor, PolicyError, RedactionError, SecureStore, inforce
+from secure_memory.cleaning import MUCH
 from secure_memory.policy.model import Policy
 from secure_memory.redaction import pipeline
+from secure_memory.redaction.detect import Finding
+from secure_memory.redaction.walk import MAX_DEPTH, Segment
 
 CARD, MAIL = "4111 1111 1111 1111", "jane.doe@example.com"
 KEY = "sk-proj-" + "a1B2c3D4e5" * 5
@@ -175,3 +183,185 @@ def test_a_closed_stores_log_processor_lets_nothing_through() -> None:
     store._shared.abandon()
     store._shared._policy = None
     assert {"event": "[withheld]"} == dict(scrub(None, "info", {"event": MAIL}))
+
+
+# ---- bad input -------------------------------------------------------------------------------------------------------
+
+
+class Other:
+    """A detector that is not ours: it hangs, raises or answers, as it is told."""
+
+    name = "other"
+
+    def __init__(self, does: str) -> None:
+        self.does = does
+        self.go = threading.Event()
+
+    def detect(self, segments: Sequence[Segment]) -> Sequence[Sequence[Finding]]:
+        if self.does == "hangs":
+            self.go.wait()
+        if self.does == "raises":
+            raise ValueError(segments[0].text)
+        nonsense = [Finding("EMAIL", 0, 10**6, 1.0, None, None, self.name)]
+        return [nonsense if self.does == "answers nonsense" else [] for _ in segments]
+
+
+@pytest.fixture
+def other(store: SecureStore, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Other]:
+    """The detector, asked beside the builtin one, with a twentieth of a second to answer."""
+    detector = Other(request.param)
+    monkeypatch.setattr(inforce, "slow", lambda policy: [detector])
+    monkeypatch.setattr(inforce, "Redactor", partial(pipeline.Redactor, seconds=0.05))
+    rules = [{"id": "email", "entity": "EMAIL", "store": "redact", "model": "redact", "view": "mask"}]
+    everyone = {"roles": {"owner": {"allow": ["*"]}}, "members": {"*": ["owner"]}}
+    redaction = {"rules": rules, "detectors": ["builtin", "presidio"]}
+    # By a name of its own: what is in force is kept by its text, detectors included.
+    named = {"metadata": {"name": request.param.replace(" ", "-")}}
+    store.policy_apply(Policy.model_validate({**named, "redaction": redaction, "access": everyone}))
+    yield detector
+    detector.go.set()
+
+
+@pytest.mark.parametrize("other", ["hangs", "raises", "answers nonsense"], indirect=True)
+def test_a_detector_that_cannot_be_trusted_lets_nothing_through(store: SecureStore, other: Other) -> None:
+    """Where a detector hangs, raises or answers what can't be, nothing is stored, sent or shown, and no word is told; once
+    it answers, all goes on."""
+    session = store.session("s")
+    for attempt in (
+        lambda: do(session.add_items([{"role": "user", "content": MAIL}])),
+        lambda: do(session._conversation.redact([{"role": "user", "content": MAIL}], "model")),
+    ):
+        with pytest.raises(RedactionError, match="other") as failed:
+            attempt()
+        assert MAIL not in str(failed.value)
+    assert [] == do(session.get_items())
+    other.does = "answers"
+    assert "[EMAIL]" == say(session, MAIL)
+    other.does = "raises"
+    with pytest.raises(RedactionError):
+        store.review("s", purpose="quality")
+
+
+@pytest.mark.parametrize("other", ["is quick"], indirect=True)
+def test_slow_detectors_are_asked_aside(store: SecureStore, other: Other, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a detector that may be slow, even a short message is redacted off the event loop."""
+    assert [False] == where_redaction_runs(store, "hello", monkeypatch)
+
+
+def where_redaction_runs(store: SecureStore, text: str, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether it ran in the thread of the event loop, each time that it ran."""
+    redact, seen = pipeline.Redactor.redact, []
+
+    def watched(*arguments: Any) -> Any:
+        seen.append(threading.current_thread() is threading.main_thread())
+        return redact(*arguments)
+
+    monkeypatch.setattr(pipeline.Redactor, "redact", watched)
+    say(store.session("s"), text)
+    return seen
+
+
+def test_five_megabytes_do_not_block_the_loop(store: SecureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long message is redacted in a thread, to its last word, while the loop goes on with others; a short one is redacted
+    where it is, which is faster."""
+    assert [True] == where_redaction_runs(store, "hello", monkeypatch)
+    assert [False] == where_redaction_runs(store, "x " * MUCH, monkeypatch)
+    monkeypatch.undo()
+    text = "The parcel has not arrived yet, please look where it is. " * 90_000
+    session = store.session("long")
+    turns = 0
+
+    async def write() -> None:
+        nonlocal turns
+        writing = asyncio.ensure_future(session.add_items([{"role": "user", "content": f"{text}{CARD}"}]))
+        while not writing.done():
+            await asyncio.sleep(0)
+            turns += 1
+        await writing
+
+    do(write())
+    assert turns > 100
+    stored = do(session.get_items())[0]["content"]
+    assert text == stored[: len(text)]
+    assert stored[len(text) :].startswith("CARD_NUMBER_")
+
+
+def test_five_megabytes_of_json(store: SecureStore) -> None:
+    """Of a tool's long answer each leaf is looked at, and what is found is replaced in its place."""
+    rows = [{"n": number, "note": "call me at twelve"} for number in range(100_000)]
+    text = json.dumps([*rows, {"card": CARD}])
+    session = store.session("s")
+    do(session.add_items([{"type": "function_call_output", "call_id": "c", "output": text}]))
+    found = json.loads(do(session.get_items())[0]["output"])
+    assert rows == found[:-1]
+    assert found[-1]["card"].startswith("CARD_NUMBER_")
+
+
+def test_json_that_is_nested_deep(store: SecureStore) -> None:
+    """A card number a hundred deep is found, in objects, in JSON texts, however deep these are; an item nested deeper than
+    can be looked through is refused, and nothing of its batch is stored."""
+    session = store.session("s")
+    deep: Any = {"card": CARD}
+    for _ in range(100):
+        deep = {"in": [deep]}
+    texts = (json.dumps(deep), '{"in":' * 5000 + json.dumps({"card": CARD}) + "}" * 5000)
+    for arguments in texts:
+        call: Any = {"type": "function_call", "call_id": "c", "name": "f", "arguments": arguments}
+        do(session.add_items([call, {"type": "function_call_output", "call_id": "c", "output": [deep]}]))
+    stored = do(session.get_items())
+    assert [1, 1, 1, 1] == [json.dumps(item).count("CARD_NUMBER_") for item in stored]
+    for _ in range(MAX_DEPTH):
+        deep = [deep]
+    with pytest.raises(RedactionError, match="nested"):
+        do(session.add_items([{"role": "user", "content": "hello"}, {"type": "new", "output": deep}]))
+    assert stored == do(session.get_items())
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        f"\ud800 {CARD} \udfff",
+        base64.b64encode(f"card {CARD}".encode()).decode(),
+        quote(f"card={CARD}"),
+        "".join(f"%{ord(char):02x}" for char in CARD),
+        "\u200b".join(CARD.split()),
+    ],
+    ids=["lone surrogates", "base64", "percent-encoding", "all of it percent-encoded", "zero-width spaces"],
+)
+def test_what_is_hidden_is_not_stored(store: SecureStore, hidden: str) -> None:
+    """Beside lone surrogates, in base64, percent-encoded or with what nobody sees in it: a token stands there."""
+    stored = say(store.session("s"), f"see {hidden} please")
+    assert "CARD_NUMBER_" in stored
+    assert hidden not in stored
+    assert CARD.split()[0] not in stored
+
+
+def test_what_is_split_over_parts_is_not_stored(store: SecureStore) -> None:
+    """A number that begins in one part of a message and ends in the next goes from both."""
+    parts = [{"type": "input_text", "text": text} for text in ("my card: 4111 1111 ", "1111 1111 thanks")]
+    stored = say(store.session("s"), parts)  # type: ignore[arg-type]
+    assert "1111" not in stored
+    assert "thanks" in stored
+
+
+def test_a_forged_token_is_plain_text(store: SecureStore) -> None:
+    """A text that looks like a token stays, is nobody's, and does not keep what stands beside it from being found."""
+    forged = "CARD_NUMBER_aaaaaaaaaaaaaaaa"
+    session = store.session("s")
+    stored = say(session, f"{forged} {CARD}")
+    assert stored.startswith(f"{forged} CARD_NUMBER_")
+    with pytest.raises(ValueError, match="no token"):
+        do(session.reveal(forged, actor=MARIA))
+
+
+def test_a_policy_whose_pattern_never_ends_is_refused(store: SecureStore) -> None:
+    """A pattern that is none, and one that could take for ever, never come into force."""
+    before = store.policy_in_force()
+    everyone = {"roles": {"owner": {"allow": ["*"]}}, "members": {"*": ["owner"]}}
+    for pattern in ("(a+)+$", "(", "(a|aa)*b", "x*"):
+        redaction = {"patterns": [{"entity": "OWN", "pattern": pattern}]}
+        with pytest.raises(PolicyError, match="pattern"):
+            store.policy_apply(
+                Policy.model_validate({"metadata": {"name": "t"}, "redaction": redaction, "access": everyone})
+            )
+    assert before == store.policy_in_force()

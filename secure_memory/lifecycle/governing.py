@@ -9,11 +9,13 @@ before works on that vault by the policy before.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
+from secure_memory import clock
 from secure_memory.actor import Actor, as_actor
-from secure_memory.errors import ConfigurationError, SecureMemoryError
+from secure_memory.errors import ConfigurationError, PolicyError, SecureMemoryError
 from secure_memory.inforce import InForce, of_system, put_in_force
 from secure_memory.lifecycle.explaining import Explaining
 from secure_memory.policy.access import Decision, allows, decide
@@ -127,13 +129,29 @@ def _tell(shared: SharedStore, who: Actor | None) -> int:
 
 def loaded(source: str | os.PathLike[str] | Policy) -> tuple[Policy, tuple[str, ...]]:
     """The policy of a pack, a file, or itself, and the warnings about it. Raises PolicyError."""
-    if isinstance(source, Policy):
-        return source, ()
-    from secure_memory.policy.load import load  # here: it brings a YAML reader along
     from secure_memory.redaction.patterns import check_pattern
+
+    if isinstance(source, Policy):
+        return source, _checked(source, check_pattern)
+    from secure_memory.policy.load import load  # here: it brings a YAML reader along
 
     found = load(source, check_pattern=check_pattern)
     return found.policy, tuple(map(str, found.warnings))
+
+
+def _checked(policy: Policy, check_pattern: Callable[[str], None]) -> tuple[str, ...]:
+    """The warnings about a policy that a program made: no file was read, whose every part would have been checked. Raises
+    PolicyError, which has no line."""
+    from secure_memory.policy.checking import findings
+
+    today = datetime.fromtimestamp(clock.now() // 1_000_000, timezone.utc).date()
+    warnings = []
+    for found in findings(policy, check_pattern, today):
+        key = ".".join(map(str, (*found.key, *found.inside)))
+        if not found.warning:
+            raise PolicyError(f"{key} {found.problem}", key=key, hint=found.hint)
+        warnings.append(f"{key} {found.problem}")
+    return tuple(warnings)
 
 
 def shorter(old: Policy, new: Policy) -> Iterator[str]:

@@ -14,7 +14,7 @@ handing it to a thread would cost more than itself. Others run in a thread with 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -31,6 +31,8 @@ from secure_memory.redaction.walk import NONE, Segment, leaves, rewrite
 
 MAX_ROUNDS = 8
 """Most texts settle in two: one that finds, and one that finds nothing more."""
+AT_ONCE = 1_000
+"""Segments of one batch: a look at all of a long JSON text in one call of the engine would keep the other threads waiting."""
 SECONDS = 10.0
 """For a detector that is not builtin to answer for one batch."""
 
@@ -136,7 +138,8 @@ class Redactor:
                 looks.append((number, view))
                 segments.append(part.segment if view.text is text else Segment(view.text, keys, tool))
         found: dict[int, list[Finding]] = {}
-        for answers in [detect(segments) for detect in self._detect[surface]] if segments else ():
+        for detect in self._detect[surface] if segments else ():
+            answers = [one for batch in _batches(segments) for one in detect(batch)]
             for (number, view), findings in zip(looks, answers, strict=True):
                 for finding in findings:
                     if finding.entity in self._rules[surface]:
@@ -203,6 +206,10 @@ class _Treatment:
         token = keyed(entity, canonical(entity, value), self._functions.token)
         self.tokens.setdefault(token, Token(token, entity, original))
         return token
+
+
+def _batches(segments: Sequence[Segment]) -> Iterable[Sequence[Segment]]:
+    return (segments[start : start + AT_ONCE] for start in range(0, len(segments), AT_ONCE))
 
 
 def _inline(detector: Detector) -> Callable[[Sequence[Segment]], Answer]:

@@ -32,7 +32,7 @@ from secure_memory.redaction.walk import NONE, Segment, leaves, rewrite
 MAX_ROUNDS = 8
 """Most texts settle in two: one that finds, and one that finds nothing more."""
 AT_ONCE = 1_000
-"""Segments of one batch: a look at all of a long JSON text in one call of the engine would keep the other threads waiting."""
+"""Segments of one batch: all of a long JSON text in one call of the engine would keep the other threads waiting."""
 SECONDS = 10.0
 """For a detector that is not builtin to answer for one batch."""
 

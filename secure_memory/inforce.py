@@ -121,8 +121,9 @@ class _Inline:
     def __init__(self, policy: Policy, entities: Collection[str]) -> None:
         from secure_memory.redaction.patterns import PatternDetector  # here: few policies have any
 
-        own = [(one.entity, one.pattern, one.context) for one in policy.redaction.patterns if one.entity in entities]
-        self._both: tuple[Detector, ...] = BuiltinDetector(entities), PatternDetector(own)
+        told = policy.redaction
+        own = [(one.entity, one.pattern, one.context) for one in told.patterns if one.entity in entities]
+        self._both: tuple[Detector, ...] = BuiltinDetector(entities, region=told.region), PatternDetector(own)
 
     def detect(self, segments: Sequence[Segment]) -> list[list[Finding]]:
         """The findings of each segment."""
@@ -131,7 +132,8 @@ class _Inline:
 
 def inline(policy: Policy) -> Callable[[frozenset[str]], Detector]:
     """What makes the detector that runs where it is called, of the entities that it is to look for."""
-    return partial(_Inline, policy) if policy.redaction.patterns else BuiltinDetector
+    told = policy.redaction
+    return partial(_Inline, policy) if told.patterns else partial(BuiltinDetector, region=told.region)
 
 
 def slow(policy: Policy) -> list[Detector]:

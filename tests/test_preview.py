@@ -127,3 +127,12 @@ def test_it_is_what_an_operation_does(pack: str, words: list[str]) -> None:
     assert done.items[0]["content"] == found.after["view"]
     assert all(text[one.start : one.end] == one.text for one in found.noticed if one.start is not None)
     assert asdict(found) == asdict(look(text, governing))
+
+
+def test_a_policy_says_where_numbers_belong() -> None:
+    """A telephone number without a country code is one where the policy names its region."""
+    rules = [{"id": "phone", "entity": "PHONE", "store": "redact"}]
+    text = "030 901820"
+    for told, expected in (({}, text), ({"region": "DE"}, "[PHONE]")):
+        policy = Policy.model_validate({"metadata": {"name": "t"}, "redaction": {"rules": rules, **told}})
+        assert expected == preview(policy, text).after["store"]

@@ -132,13 +132,15 @@ class Pattern(Model):
 
 
 class Redaction(Model):
-    """Which personal data is looked for, by what, and what becomes of it. `allow` are texts that are none."""
+    """Which personal data is looked for, by what, and what becomes of it. `allow` are texts that are none; `region` (ISO 3166)
+    is where telephone numbers without a country code belong."""
 
     detectors: tuple[Literal["builtin", "presidio"], ...] = Field(default=("builtin",), strict=False, min_length=1)
     on_error: Literal["refuse"] = "refuse"
     rules: tuple[RedactionRule, ...] = Field(default=(), strict=False)
     patterns: tuple[Pattern, ...] = Field(default=(), strict=False)
     allow: tuple[Text, ...] = Field(default=(), strict=False)
+    region: Annotated[str, Field(pattern=r"^[A-Z]{2}$", examples=["DE"])] | None = None
     weakens: bool = False
 
 

@@ -40,7 +40,7 @@ conversation of a tenant; a token only in those of one subject, though it can be
 What is redacted nobody gets back. What is blocked was never accepted."""
 _TRIGGERS = ("session.created", "item.created", "session.last_activity")
 """From the earliest. `session.ended` has no place: a session may be ended, and go on."""
-UNDECIDED = {("redaction", "patterns"), ("access", "members"), ("retention", "timezone")}
+UNDECIDED = {("redaction", "patterns"), ("redaction", "region"), ("access", "members"), ("retention", "timezone")}
 """Parts of which nobody can tell whether one is stricter than another."""
 
 
@@ -150,16 +150,16 @@ def _select(old: Select, new: Select) -> Iterable[str]:
         if not _covers(getattr(old, name), getattr(new, name)):
             yield f"select.{name} leaves out what was selected"
     for tag, value in new.tag.items():
-        if not (tag in old.tag and _wider(value, old.tag[tag])):
+        if not (tag in old.tag and covers_glob(value, old.tag[tag])):
             yield f"select.tag asks for {tag}: {value}"
 
 
 def _covers(old: tuple[str, ...], new: tuple[str, ...]) -> bool:
     """Whether all that one list selects is selected by the other; an empty list selects everything."""
-    return not new or (bool(old) and all(any(_wider(glob, each) for glob in new) for each in old))
+    return not new or (bool(old) and all(any(covers_glob(glob, each) for glob in new) for each in old))
 
 
-def _wider(glob: str, other: str) -> bool:
-    """Whether a glob matches all that another one does. Where its only wildcard is `*`, it does so if it matches the other's
+def covers_glob(glob: str, other: str) -> bool:
+    """Whether a glob is sure to match all that another one does. Where its only wildcard is `*`, it does so if it matches the other's
     text, whose own wildcards must then fall on a `*` of its."""
     return glob == other or (not set(glob) & {"?", "["} and fnmatchcase(other, glob))

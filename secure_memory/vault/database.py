@@ -80,11 +80,10 @@ class Database(Anchored):
         known = self.tail
         # First the anchor, then the ledger: the other way round, another process's commit would look like a rollback.
         state = self.read_anchor()
-        connection = self._key.connect(path)
+        connection = None
         try:
-            sqlcipher.migrate(connection)
+            connection = self._key.writing(path)
             self.synchronous = "FULL"
-            sqlcipher.begin(connection)
             try:
                 self.control = UNKNOWN  # nothing that was known before saves the check
                 self.tail = self.ledger.catch_up(connection.execute, self.tail)
@@ -100,7 +99,8 @@ class Database(Anchored):
                 sqlcipher.rollback(connection)
         except BaseException as error:
             self.tail = known
-            connection.close()
+            if connection is not None:
+                connection.close()
             if isinstance(error, sqlcipher.DriverError):
                 raise sqlcipher.translate(error, self.where()) from None
             if isinstance(error, IntegrityError):
@@ -246,11 +246,9 @@ class Database(Anchored):
             if self.identity.path is None:
                 yield connection
                 return
-            beside = self._key.connect(self.identity.path)
+            beside = self._key.reading(self.identity.path)
             self._scans += 1
         try:
-            beside.execute("PRAGMA query_only = ON")
-            beside.execute("BEGIN")
             yield beside
         except sqlcipher.DriverError as error:
             raise sqlcipher.translate(error, self.where()) from None

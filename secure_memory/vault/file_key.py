@@ -17,6 +17,8 @@ from secure_memory.errors import DiskFullError, StorageError, StoreBusyError, Ta
 from secure_memory.keys.key import Key
 from secure_memory.vault import sqlcipher
 
+_ATTEMPTS = 3
+"""How often a file may get another key while it is being opened."""
 Ask = Callable[[], Sequence[Key]]
 """What gives the keys that the file may be under, the newest first."""
 
@@ -39,6 +41,42 @@ class FileKey:
             if connection is None:
                 raise
             return connection
+
+    def writing(self, path: Path) -> sqlcipher.Connection:
+        """A connection to the file, its schema the newest, in a write transaction. Raises as `connect`, StoreBusyError."""
+
+        def begin(connection: sqlcipher.Connection) -> None:
+            sqlcipher.migrate(connection)
+            sqlcipher.begin(connection)
+
+        return self._within(path, begin)
+
+    def reading(self, path: Path) -> sqlcipher.Connection:
+        """A connection to the file that can't write, in a read transaction. Raises as `connect`."""
+
+        def begin(connection: sqlcipher.Connection) -> None:
+            connection.execute("PRAGMA query_only = ON")
+            connection.execute("BEGIN")
+            connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+
+        return self._within(path, begin)
+
+    def _within(self, path: Path, begin: Callable[[sqlcipher.Connection], None]) -> sqlcipher.Connection:
+        """A connection in a transaction. The file may get another key after it was opened and before: then tried again."""
+        for attempt in range(_ATTEMPTS):
+            connection = self.connect(path)
+            try:
+                begin(connection)
+                return connection
+            except BaseException as error:
+                connection.close()
+                stale = isinstance(error, sqlcipher.DriverError) and sqlcipher.is_stale(error)
+                if attempt + 1 < _ATTEMPTS and (stale or isinstance(error, TamperedError)):
+                    continue
+                if isinstance(error, sqlcipher.DriverError):
+                    raise sqlcipher.translate(error, f"could not open {path.name}") from None
+                raise
+        raise AssertionError("unreachable")  # pragma: no cover
 
     def ask(self) -> Sequence[Key]:
         """The keys that the file may be under. Raises KeyDestroyedError where the tenant was erased."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -180,13 +181,22 @@ def diff(settings: Settings, /, before: str | None, after: str | None) -> None:
 def _print_changes(changes: tuple[Change, ...]) -> None:
     for change in changes:
         if change.before is None:
-            say(f"+ {change.part}: {change.after}", fg=_COLOURS.get(change.effect))
+            line = f"+ {change.part}: {change.after}"
         elif change.after is None:
-            say(f"- {change.part}: {change.before}", fg=_COLOURS.get(change.effect))
+            line = f"- {change.part}: {change.before}"
         else:
-            say(f"~ {change.part}: {change.before} → {change.after}", fg=_COLOURS.get(change.effect))
-    weaker = sum(change.effect == "weaker" for change in changes)
-    say(f"{_counted(len(changes), 'difference')}, {weaker} of them weaker" if changes else "no difference", bold=True)
+            line = f"~ {change.part}: {change.before} → {change.after}"
+        less = "  (weaker)" if change.effect == "weaker" else ""  # in words: a file and a printer have no colours
+        say(line + less, fg=_COLOURS.get(change.effect))
+    say(_summary(changes), bold=True)
+
+
+def _summary(changes: tuple[Change, ...]) -> str:
+    if not changes:
+        return "no difference"
+    counts = Counter(change.effect for change in changes)
+    said = f"{_counted(len(changes), 'difference')}: {counts['stricter']} stricter, {counts['weaker']} weaker"
+    return f"{said}, {counts['other']} neither" if counts["other"] else said
 
 
 @policy.command()

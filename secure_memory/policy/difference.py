@@ -1,7 +1,11 @@
 """What changes from one policy to another, part by part, and whether it protects less. Pure.
 
 A rule that is in both is told by the fields that differ. What is weaker is `weakening`'s table; a part that is gone is
-weaker too, unless it allowed something. Called by `rulebook`.
+weaker too, unless it allowed something.
+
+- A role or a member that is new is weaker only where it lets somebody do more, or see more, than the other policy let them:
+  who could do everything before is granted nothing by a role that names some of it.
+- Called by `rulebook`.
 """
 
 from __future__ import annotations
@@ -12,9 +16,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from secure_memory.policy.model import Policy, RedactionRule, RetentionRule
-from secure_memory.policy.parts import MAPS, Key, named, values_of
-from secure_memory.policy.weakening import UNDECIDED, weakenings
+from secure_memory.policy.model import Access, Policy, RedactionRule, RetentionRule, Role
+from secure_memory.policy.parts import Key, named, values_of
+from secure_memory.policy.weakening import UNDECIDED, covers_glob, weakenings
 
 Effect = Literal["weaker", "stricter", "other"]
 
@@ -37,24 +41,53 @@ def difference(old: Policy, new: Policy) -> tuple[Change, ...]:
         change
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
-        for change in _changes(key, before.get(key), after.get(key))
+        for change in _changes(key, before.get(key), after.get(key), old.access, new.access)
     )
 
 
-def _changes(key: Key, old: Any, new: Any) -> Iterator[Change]:
+def _changes(key: Key, old: Any, new: Any, was: Access, will: Access) -> Iterator[Change]:
     part = named(key)
     if old is None or new is None:
-        allows = key[:2] in MAPS or key[:2] == ("redaction", "allow")
-        less = (new is None) != allows
-        yield Change(part, shown(old), shown(new), "weaker" if less else "stricter")
+        yield Change(part, shown(old), shown(new), _of_one_only(key, new is None, was, will))
     elif isinstance(old, BaseModel):
         effect = _effect(key, old, new)
         for field in type(old).model_fields:
-            was, now = getattr(old, field), getattr(new, field)
-            if was != now:
-                yield Change(f"{part}.{field}", shown(was), shown(now), effect)
+            before, now = getattr(old, field), getattr(new, field)
+            if before != now:
+                yield Change(f"{part}.{field}", shown(before), shown(now), effect)
+    elif key[:2] == ("access", "members"):
+        more, fewer = _grants_more(key[1], key[2], will, was), _grants_more(key[1], key[2], was, will)
+        yield Change(part, shown(old), shown(new), "weaker" if more else "stricter" if fewer else "other")
     else:
         yield Change(part, shown(old), shown(new), _effect(key, old, new))
+
+
+def _of_one_only(key: Key, gone: bool, was: Access, will: Access) -> Effect:
+    """What a part does that only one of the policies has: it is `gone`, or it is new."""
+    if key[0] == "access" and len(key) == 3:
+        more = _grants_more(key[1], key[2], was, will) if gone else _grants_more(key[1], key[2], will, was)
+        if not more:
+            return "other"
+        return "stricter" if gone else "weaker"
+    return "weaker" if gone != (key[:2] == ("redaction", "allow")) else "stricter"
+
+
+def _grants_more(what: str, name: str, has: Access, other: Access) -> bool:
+    """Whether the member or role `name` that one access has lets somebody do or see what the other does not.
+
+    A role that `members` gives to somebody grants by them alone; one that they give to nobody can be claimed by anybody.
+    """
+    if what == "members":
+        return any(not _held(has.roles[role], name, other) for role in has.members[name] if role in has.roles)
+    if any(name in roles for roles in has.members.values()):
+        return False
+    return not _held(has.roles[name], "*", other)
+
+
+def _held(role: Role, member: str, access: Access) -> bool:
+    """Whether somebody with that role does nothing that `access` does not let them, by one role that they have there."""
+    theirs = [name for glob, roles in access.members.items() if covers_glob(glob, member) for name in roles]
+    return any(not weakenings(("access", "roles", ""), access.roles[one], role) for one in theirs if one in access.roles)
 
 
 def _effect(key: Key, old: Any, new: Any) -> Effect:

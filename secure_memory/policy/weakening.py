@@ -160,6 +160,6 @@ def _covers(old: tuple[str, ...], new: tuple[str, ...]) -> bool:
 
 
 def covers_glob(glob: str, other: str) -> bool:
-    """Whether a glob is sure to match all that another one does. Where its only wildcard is `*`, it does so if it matches the other's
-    text, whose own wildcards must then fall on a `*` of its."""
+    """Whether a glob is sure to match all that another does. Where its only wildcard is `*`, it does so if it matches the
+    other's text, whose own wildcards must then fall on a `*` of its."""
     return glob == other or (not set(glob) & {"?", "["} and fnmatchcase(other, glob))

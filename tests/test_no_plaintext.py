@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import gc
+import io
 import json
 import logging
 import os
@@ -24,10 +25,12 @@ from typing import Any
 import pytest
 from agents import SQLiteSession
 
-from secure_memory import errors
+from secure_memory import Actor, errors
 from secure_memory.agents_sdk.session import SecureSession
 from secure_memory.keys.key import Key
 from secure_memory.keys.local import EnvKeyProvider
+from secure_memory.policy.model import Policy
+from secure_memory.redaction.detect import BuiltinDetector
 from secure_memory.store import SecureStore
 from secure_memory.vault import sqlcipher
 from secure_memory.vault.vault import Vault
@@ -455,3 +458,134 @@ asyncio.run(session.add_items([said, {{"more": {{1, 2}}}}]))
     assert 1 == done.returncode
     assert "SerializationError" in done.stderr
     assert [] == readable((done.stdout + done.stderr).encode(), {SUBJECT: SUBJECT.encode(), "kek": KEK})
+
+
+# ---- personal data ----------------------------------------------------------------------------------------------------
+
+CARD, SECRET = "5425 2334 3010 9903", "sk-proj-" + "Z9y8X7w6V5" * 5
+PERSONAL = {"card": CARD.encode(), "its digits": CARD.replace(" ", "").encode(), "secret": SECRET.encode()}
+TOLD: list[Any] = [
+    {"role": "user", "content": f"my card is {CARD}, cvv 321, and the key {SECRET}"},
+    {"type": "function_call", "call_id": "c1", "name": "pay", "arguments": json.dumps({"card": CARD.replace(" ", "")})},
+    {"type": "function_call_output", "call_id": "c1", "output": json.dumps({"paid": CARD, "with": SECRET})},
+]
+PAGES = """
+import sys
+from pathlib import Path
+from secure_memory.vault.pages import plain_pages
+for page in plain_pages(Path(sys.argv[1]), bytes.fromhex(sys.argv[2])):
+    sys.stdout.buffer.write(page)
+"""
+
+
+def tell(store: SecureStore) -> str:
+    """All that is done with personal data, from saying it to revealing it; the token that stands for the card."""
+
+    async def main() -> str:
+        with store.session(SESSION, tenant=TENANT, subject=SUBJECT) as session:
+            await session._conversation.redact(TOLD, "store")  # as a run does, before it appends
+            await session.add_items(TOLD)
+            await session.create_branch_from_turn(1)
+            await session.add_items(TOLD)
+            content: Any = (await session.get_items())[0]
+            token = next(word.strip(",") for word in content["content"].split() if word.startswith("CARD_NUMBER_"))
+            who = Actor("user:someone", reason=REASON)
+            assert CARD == await session.reveal(token, actor=who)
+            return str(token)
+
+    token = asyncio.run(main(), debug=True)
+    store.review(SESSION, tenant=TENANT, purpose="looking")
+    store.redact_scan(tenant=TENANT)
+    store.redact_apply(tenant=TENANT)
+    store.export_sessions(io.BytesIO(), tenant=TENANT, exact=True)
+    return token
+
+
+def test_personal_data_in_files(surroundings: Path, log: Log, capfd: pytest.CaptureFixture[str]) -> None:
+    """A card number, a secret and what a token stands for are in no file, log or output; nor in a page of the vault or its
+    WAL for who has the vault's key; nor in any item or entry for who has all keys."""
+    with SecureStore.create(surroundings / "store") as store:
+        tell(store)
+        check_files(PERSONAL, surroundings)
+        vault = store._shared.tenant(TENANT)
+        command = [sys.executable, "-c", PAGES, str(vault.vault.identity.path), vault.keys.vault_key.bytes.hex()]
+        pages = subprocess.run(command, check=True, capture_output=True).stdout
+        assert b"CREATE TABLE" in pages  # they are decrypted
+        assert [] == readable(pages, PERSONAL)
+        items = json.dumps([store.session_show(SESSION, tenant=TENANT)])
+        entries = "".join(str(record.entry) for record in store.audit_log())
+        assert "CARD_NUMBER_" in items
+        assert [] == readable((items + entries).encode(), PERSONAL)
+    check_files(PERSONAL, surroundings)
+    assert [] == readable(log.text.encode(), PERSONAL)
+    said = capfd.readouterr()
+    assert [] == readable((said.out + said.err).encode(), PERSONAL)
+
+
+def held(things: list[object]) -> list[str]:
+    """Which personal data these objects hold, in whatever they refer to that is no module, class or function."""
+    found: set[str] = set()
+    waiting, known = list(things), set()
+    while waiting:
+        one = waiting.pop()
+        if id(one) in known or isinstance(one, type | type(sys) | type(held)) or one is PERSONAL or one is TOLD:
+            continue
+        known.add(id(one))
+        if isinstance(one, str | bytes):
+            data = one.encode("utf-8", "surrogatepass") if isinstance(one, str) else one
+            found |= {name for name, secret in PERSONAL.items() if secret in data}
+        elif isinstance(one, dict | list | tuple | set) or str(type(one).__module__).startswith("secure_memory"):
+            waiting += gc.get_referents(one)
+    return sorted(found)
+
+
+def ours() -> list[object]:
+    """All objects of ours that there are."""
+    return [thing for thing in gc.get_objects() if str(type(thing).__module__).startswith("secure_memory")]
+
+
+def test_personal_data_in_memory(surroundings: Path) -> None:
+    """Once it is stored or revealed, no object of ours holds it; until then those that do show nothing of it."""
+    with (
+        SecureStore.create(surroundings / "store") as store,
+        store.session(SESSION, tenant=TENANT, subject=SUBJECT) as session,
+    ):
+        asyncio.run(session._conversation.redact(TOLD, "store"))
+        assert ["card"] == held(ours())  # what a token stands for waits for the append
+        assert [] == [type(thing) for thing in ours() if readable(f"{thing!r} {thing!s}".encode(), PERSONAL)]
+        asyncio.run(session.add_items(TOLD))
+        tell(store)
+        gc.collect()
+        assert {"SecureSession", "SecureStore", "Redactor", "Vault"} <= {type(thing).__name__ for thing in ours()}
+        assert [] == held(ours())
+
+
+def test_personal_data_in_errors(surroundings: Path, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No error of redaction tells what it was about, nor do the errors behind it."""
+    everyone = {"roles": {"owner": {"allow": ["*"]}}, "members": {"*": ["owner"]}}
+    rules = [{"id": "card", "entity": "CARD_NUMBER", "store": "block"}, {"id": "s", "entity": "SECRET", "store": "block"}]
+    policy = {"metadata": {"name": "canary"}, "redaction": {"rules": rules}, "access": everyone}
+    deep: Any = CARD
+    for _ in range(300):
+        deep = {"card": deep}
+
+    def broken(*_: Any) -> Any:
+        raise ValueError(CARD, SECRET)
+
+    with SecureStore.create(surroundings / "store") as store, store.session(SESSION, tenant=TENANT) as session:
+        store.policy_apply(Policy.model_validate(policy))
+        told_of: list[BaseException] = []
+        for item in (*TOLD, {"type": "new", "output": deep}):
+            with pytest.raises(errors.RedactionError) as refused:
+                asyncio.run(session.add_items([item]))
+            told_of.append(refused.value)
+        monkeypatch.setattr(BuiltinDetector, "detect", broken)
+        with pytest.raises(errors.RedactionError) as failed:
+            asyncio.run(session.add_items(TOLD))
+        monkeypatch.undo()
+        with pytest.raises(ValueError, match="no token") as forged:
+            asyncio.run(session.reveal(f"{CARD} {SECRET}\n", actor=Actor("user:someone", reason=REASON)))
+        assert [] == readable(str(forged.value).encode(), PERSONAL)
+        for error in (*told_of, failed.value):
+            assert [] == readable(told(error).encode(), PERSONAL), told(error)
+    assert [] == readable(log.text.encode(), PERSONAL)

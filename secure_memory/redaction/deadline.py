@@ -27,6 +27,7 @@ Answer = Sequence[Sequence[Finding]]
 def ask(detector: Detector, segments: Sequence[Segment]) -> Answer:
     """What the detector finds, here and now: for those whose time is bounded by the length of the text. Raises
     RedactionError where it fails, or answers what can't be."""
+    fault = None
     try:
         answer = detector.detect(segments)
         sound = len(answer) == len(segments)
@@ -34,7 +35,9 @@ def ask(detector: Detector, segments: Sequence[Segment]) -> Answer:
             for finding in findings:
                 sound = sound and 0 <= finding.start < finding.end <= len(segment.text)
     except Exception as error:
-        raise RedactionError(f"the detector {detector.name!r} failed ({type(error).__name__})", hint=_HINT) from None
+        fault = type(error).__name__
+    if fault is not None:  # raised here, so that not even as its context the error comes along
+        raise RedactionError(f"the detector {detector.name!r} failed ({fault})", hint=_HINT)
     if not sound:
         raise RedactionError(f"the detector {detector.name!r} gave findings outside the text", hint=_HINT)
     return answer

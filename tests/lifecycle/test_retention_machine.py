@@ -181,7 +181,8 @@ class Retaining(RuleBasedStateMachine):
         """What is kept of an erased conversation has nobody's name any more; the name may come back, as another one's."""
         del self.talks[name]
         if kept:
-            self.talks[f"erased {len(self.talks)} {self.count} {self.now}"] = Talk([], kept, talk.held)
+            self.count += 1
+            self.talks[f"erased {self.count}"] = Talk([], kept, talk.held)
 
     @rule()
     def close_and_open(self) -> None:

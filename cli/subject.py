@@ -93,18 +93,18 @@ def erase(settings: Settings, /, name: str, tenant: str, yes: bool, certificate:
 @subject.command()
 @click.option("--tenant", help="Only this tenant's; all, and tenants that were erased, if left out.")
 @click.pass_obj
-def erasures(settings: Settings, /, tenant: str | None) -> None:
+def erased(settings: Settings, /, tenant: str | None) -> None:
     """List what was erased, with what is still withheld of it. One whose stage is not done was interrupted: run it again.
 
     It names nobody: whose uid it is, the request says. --json has the certificates.
 
     \b
     Examples:
-      secmem subject erasures --tenant acme
-      secmem subject erasures --json
+      secmem subject erased --tenant acme
+      secmem subject erased --json
     """
     with settings.opened() as store:
-        found = store.subject_erasures(tenant=tenant)
+        found = store.subject_erased(tenant=tenant)
     if settings.as_json:
         json_document(
             [

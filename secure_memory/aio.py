@@ -99,7 +99,7 @@ class AsyncSecureStore:
     subject_erase = _Awaited(SecureStore.subject_erase)
     tenant_erase = _Awaited(SecureStore.tenant_erase)
     session_erase = _Awaited(SecureStore.session_erase)
-    subject_erasures = _Awaited(SecureStore.subject_erasures)
+    subject_erased = _Awaited(SecureStore.subject_erased)
     subject_withheld = _Awaited(SecureStore.subject_withheld)
     certificate_verify = _Awaited(SecureStore.certificate_verify)
     hold_place = _Awaited(SecureStore.hold_place)

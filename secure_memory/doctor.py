@@ -165,7 +165,7 @@ def _room(path: Path) -> Check:
 
 
 def _erasures(store: SecureStore) -> Iterator[Check]:
-    for found in store.subject_erasures():
+    for found in store.subject_erased():
         if found.stage != "done":
             said = f"{found.number} of {found.tenant}: that of a {found.kind}, uid {found.uid}, stopped at {found.stage!r}"
             yield Check("erasure", "warn", said, "run it again, with the name that it was asked for")

@@ -89,7 +89,7 @@ class Erasures:
         signed = certificate.parse(erasure.certificate or "")
         return ErasureReport(name, "tenant", already, erasure.figures["count"], erasure.items, (), signed)
 
-    def subject_erasures(self, *, tenant: str | None = None) -> list[ErasureInfo]:
+    def subject_erased(self, *, tenant: str | None = None) -> list[ErasureInfo]:
         """The erasures of one tenant, or of all and of tenants themselves, in order; those among them that were interrupted,
         which are to be run again. It is an `audit.read` entry of each. Raises ConfigurationError, IntegrityError."""
         shared, who, found = self._open(), self._who(), []

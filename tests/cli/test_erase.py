@@ -138,8 +138,8 @@ def test_erasures_are_listed(desk: Path, run: Callable[..., Any], talk: Callable
     run("subject", "erase", "ana", "--tenant", "acme", "--yes", "--reason", "request 17")
     run("tenant", "create", "globex")
     run("tenant", "erase", "globex", "--yes")
-    lines = [line.split() for line in run("subject", "erasures").out.splitlines()]
+    lines = [line.split() for line in run("subject", "erased").out.splitlines()]
     assert [("(system)", "tenant"), ("acme", "subject")] == [(line[0], line[2]) for line in lines[1:]]
-    said = json.loads(run("subject", "erasures", "--tenant", "acme", "--json").out)
+    said = json.loads(run("subject", "erased", "--tenant", "acme", "--json").out)
     assert [("done", 4, 1, "request 17")] == [(one["stage"], one["items"], one["withheld"], one["reason"]) for one in said]
     assert "ana" not in json.dumps(said[0]["certificate"])

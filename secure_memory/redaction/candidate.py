@@ -187,14 +187,14 @@ class Batch:
     def __init__(self, joined: str, keys: Iterable[tuple[str, ...]], spot: Spot | None) -> None:
         self._joined = joined
         self._lower = joined.lower() + "".join(map(keywords, keys))
-        self._spotted = spot(self._lower) if spot else None
+        self.spotted = spot(self._lower) if spot else None
         self._known: dict[tuple[str, ...], bool] = {}
 
     def may_have(self, shape: Shape) -> bool:
         """Whether the shape's tests pass."""
         return (
             (not shape.digits or shape.digits <= self._digits)
-            and (not shape.unspaced or self._spotted is not None or shape.unspaced <= self._unspaced)
+            and (not shape.unspaced or self.spotted is not None or shape.unspaced <= self._unspaced)
             and (not shape.triggers or self._occurs(shape.triggers))
             and (not shape.words or self._said(shape.words))
         )
@@ -202,23 +202,24 @@ class Batch:
     def _occurs(self, texts: tuple[str, ...]) -> bool:
         known = self._known.get(texts)
         if known is None:
-            if self._spotted is None:
+            if self.spotted is None:
                 known = any(text in self._lower for text in texts)
             else:
-                known = not self._spotted.isdisjoint(texts)
+                known = not self.spotted.isdisjoint(texts)
             self._known[texts] = known
         return known
 
     def _said(self, words: tuple[str, ...]) -> bool:
         """Whether one of the words is there as a whole word; of a phrase all words, wherever they are."""
         first, single, several = parted(words)
-        return (self._spotted is None or self._occurs(first)) and (
+        return (self.spotted is None or self._occurs(first)) and (
             not self._words.isdisjoint(single) or any(part <= self._words for part in several)
         )
 
     @cached_property
     def _digits(self) -> int:
-        return sum(map(self._joined.count, "0123456789"))
+        text = self._joined.encode("utf-8", "surrogatepass")
+        return len(text) - len(text.translate(None, b"0123456789"))
 
     @cached_property
     def _unspaced(self) -> int:

@@ -66,8 +66,12 @@ def _cards(seen: Candidate) -> Iterator[Hit]:
     while first < len(runs):
         # Digits one by one are a number from the first of them on: else a column of digits would be looked at from each.
         inner = first > 0 and sizes[first] <= 2 and sizes[first - 1] == sizes[first]
-        for last in range(first, first if inner else min(first + 19, len(runs))):
-            hit = _card(seen, runs[first : last + 1])
+        size = 0
+        for last in range(first, first if inner else len(runs)):
+            size += sizes[last]
+            if size > 19:
+                break
+            hit = _card(seen, runs[first : last + 1]) if size >= 12 else None
             if hit:
                 yield hit
                 first = last

@@ -16,6 +16,8 @@ _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`~.\-]+\Z", re.ASCII)
 # Braces and bars are allowed too (RFC 5322 3.2.3), and stand in templates rather than in addresses.
 _WIDE_LOCAL = re.compile(r"[\w!#$%&'*+/=?^`~.\-]+\Z")
 _DOMAIN = re.compile(r"@(?:\w(?:[\w\-]{0,61}\w)?\.){1,8}(?:[^\W\d_]{2,24}|xn--[\w\-]{2,59})(?!\w)")
+_NO_START = ".'`*/=|{}&?!-~^#$"
+"""What may stand before an address, as around a name or a value, and could be of its local part, and never is."""
 _MAX_LOCAL = 64
 """Characters before the @: RFC 5321 4.5.3.1.1."""
 
@@ -30,8 +32,10 @@ def _email(seen: Candidate) -> Iterator[Hit]:
     local = (_LOCAL if seen.whole.isascii() else _WIDE_LOCAL).search(seen.before(at, _MAX_LOCAL))
     if not local:
         return
-    name = local.group().lstrip(".'`*/=|{}&?!-~^#$")
-    name = name.rpartition("=")[2].rpartition("/")[2] or name  # ?to=ann@example.com
+    name = local.group().lstrip(_NO_START)
+    name = (
+        name.rpartition("=")[2].rpartition("/")[2].lstrip(_NO_START) or name
+    )  # ?to=ann@example.com, mail='ann@example.com'
     if not name or name.endswith(".") or ".." in name:
         return
     if seen.after(end, 1) == ":" and name == "git":  # git@host:path is an address of a repository

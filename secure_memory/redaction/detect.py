@@ -62,6 +62,13 @@ class BuiltinDetector:
         self._shapes = [(shape, re.compile(shape.pattern, re.ASCII)) for shape in shapes(entities, region)]
         texts = {text for shape, _ in self._shapes for text in (*shape.triggers, *parted(shape.words)[0])}
         self._spot = spotting(sorted(texts)) if linear else None
+        # By number: the shapes that want no text to be there, and those that each text may be enough for.
+        self._always: list[int] = []
+        self._with: dict[str, list[int]] = {text: [] for text in texts}
+        for number, (shape, _) in enumerate(self._shapes):
+            wanted = {*shape.triggers, *parted(shape.words)[0]}
+            for numbers in (self._with[text] for text in wanted) if wanted else (self._always,):
+                numbers.append(number)
 
     def detect(self, segments: Sequence[Segment]) -> list[list[Finding]]:
         """The findings of each segment, in the order of the segments; they may overlap."""
@@ -80,7 +87,10 @@ class BuiltinDetector:
     def _plausible(self, joined: str, segments: Sequence[Segment]) -> Iterator[tuple[Shape, re.Pattern[str]]]:
         """The shapes that may be in the text, by tests that cost next to nothing."""
         batch = Batch(joined, {segment.keys for segment in segments if segment.keys}, self._spot)
-        return (known for known in self._shapes if batch.may_have(known[0]))
+        numbers: Iterable[int] = range(len(self._shapes))
+        if batch.spotted is not None:  # nearly always, next to nothing
+            numbers = sorted({*self._always, *(n for text in batch.spotted for n in self._with[text])})
+        return (self._shapes[number] for number in numbers if batch.may_have(self._shapes[number][0]))
 
 
 def spotting(texts: Sequence[str]) -> Spot | None:

@@ -41,6 +41,12 @@ def test_addresses_are_found(found: Found, address: str) -> None:
     assert [("EMAIL", address)] == found(f"{address}")
 
 
+@pytest.mark.parametrize("around", ["mail='{}'", 'mail="{}"', "?to={}&x=1", "mailto:{}", "`{}`", "*{}*", "'{}'", "a/{}"])
+def test_what_stands_around_an_address_is_none_of_it(found: Found, around: str) -> None:
+    """Quotes, names and marks around an address stay."""
+    assert [("EMAIL", "jane@example.com")] == found(around.format("jane@example.com"))
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -20,10 +20,15 @@ from secure_memory import items as sdk_items
 from secure_memory.inforce import Blocked, Surface
 from secure_memory.items import Item
 from secure_memory.keys.opened import SessionKeys
+from secure_memory.policy import retention
+from secure_memory.policy.matching import Facts
+from secure_memory.redaction.blanking import blank
 from secure_memory.redaction.operators import Keyed
 from secure_memory.redaction.pipeline import Redacted
 from secure_memory.tenancy import Asker, Opened, Tenant
-from secure_memory.vault import tokens
+from secure_memory.vault import seal, sessions, tokens
+from secure_memory.vault.history import NewItem
+from secure_memory.vault.sessions import SessionRow
 from secure_memory.vault.tokens import Original
 from secure_memory.vault.transaction import Transaction
 from secure_memory.withholding import Withholding
@@ -31,6 +36,8 @@ from secure_memory.withholding import Withholding
 REVIEW = "session.review"
 MUCH = 64 * 1024
 """Bytes of JSON from which on redaction runs in a thread: so much takes some tens of milliseconds."""
+PAIRED = frozenset({"tool_call", "tool_output", "reasoning", "approval"})
+"""Kinds of items that belong to another one: a conversation without one of them is none that a model accepts."""
 WAITING = 10_000
 """Originals that may wait for an append; where nothing is ever appended, the oldest go."""
 
@@ -85,6 +92,29 @@ class Cleaning(Withholding):
         if size < MUCH and not opened.policy.slow_redaction:
             return redactor.redact(items, surface, keys)
         return await self._aside(redactor.redact, items, surface, keys)
+
+    def _at_once(
+        self, tx: Transaction, opened: Opened, row: SessionRow, sealed: list[NewItem], new: Clean
+    ) -> tuple[list[NewItem], list[bytes]]:
+        """What is stored of new items, and their JSON, where retention rules act on write (`max: PT0S`): what is to be deleted is
+        not stored, and what is to be redacted, or belongs to a pair, is stored without what it says. Others may keep it."""
+        keys, policy = opened.keys, opened.policy
+        if policy.at_once is None or keys is None:
+            return sealed, new.texts
+        tags = sessions.open_names(keys.subject_key, opened.tenant.keys.uid, row).tags
+        left: list[tuple[NewItem, bytes]] = []
+        for item, text in zip(sealed, new.texts, strict=True):
+            kind, role, tool, now = item.place[3:]
+            facts = Facts(kind, opened.tenant.keys.name, now, row.created, now, role, tool, tags)
+            found = retention.resolve(policy.policy.retention, facts, now)
+            acting = retention.resolve(policy.at_once, facts, now)
+            if found.state != "due" or acting.state != "due" or found.action == "archive":
+                left.append((item, text))
+            elif found.action == "redact" or kind in PAIRED:
+                blanked = blank(sdk_items.load(text), acting.rules[0].id)
+                data = sdk_items.dump(blanked)
+                left.append((self._sealed(opened.tenant, keys, blanked, data, now, version=seal.REDACTED), data))
+        return [item for item, _ in left], [text for _, text in left]
 
     def _keep_originals(self, tx: Transaction, tenant: Tenant, keys: SessionKeys, originals: Iterable[Original]) -> None:
         tokens.keep(tx.execute, keys.subject_key, tenant.keys.uid, keys.subject, originals)

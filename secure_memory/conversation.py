@@ -141,22 +141,23 @@ class Conversation(Cleaning):
         assert keys is not None  # noqa: S101 - resolved with create=True
         sealed = [self._sealed(tenant, keys, item, text) for item, text in zip(new.items, new.texts, strict=True)]
 
-        def run(tx: Transaction) -> tuple[SessionRow, BranchHead, list[bytes]]:
+        def run(tx: Transaction) -> tuple[SessionRow, BranchHead, list[bytes], list[bytes]]:
             row = self._enter(tx, opened, asker, "session.append") or self._begin(tx, tenant, keys)
             spot = self._spot(tx, row, current)
-            head, links = history.append(tx, spot.id, spot.head, sealed)
+            stored, texts = self._at_once(tx, opened, row, sealed, new)
+            head, links = history.append(tx, spot.id, spot.head, stored)
             moved = spot._replace(head=head)
-            self._record_write(tx, row, moved, len(sealed))
+            self._record_write(tx, row, moved, len(stored))
             self._keep_originals(tx, tenant, keys, new.originals)
             if also is not None:
                 also(tx, tenant, row, moved)
-            return row, spot.head, links
+            return row, spot.head, links, texts
 
-        def finish(done: tuple[SessionRow, BranchHead, list[bytes]]) -> Sequence[Mapping[str, Any]]:
-            self._row, head, links = done
+        def finish(done: tuple[SessionRow, BranchHead, list[bytes], list[bytes]]) -> Sequence[Mapping[str, Any]]:
+            self._row, head, links, texts = done
             self._kept_originals(new.originals)
             if self._prefix is not None:
-                self._prefix.extend(head.position, head.link, new.texts, links)
+                self._prefix.extend(head.position, head.link, texts, links)
             return new.items
 
         return Operation(run, finish, True, self._door.fields("session.append", opened, asker))

@@ -60,6 +60,9 @@ class InForce:
         self._gate = Gate(policy.access)
         self._floors: dict[str, bool] = {}
         self._redactors: dict[Blocked, Redactor] = {}
+        # policy.md, resolving 6: such rules act on write, so that they never meet a hold.
+        at_once = [rule for rule in policy.retention.rules if rule.ceiling is not None and rule.ceiling.zero]
+        self.at_once = policy.retention.model_copy(update={"rules": tuple(at_once)}) if at_once else None
 
     def __repr__(self) -> str:
         return f"<InForce {self.policy.metadata.name} {self.number}>"

@@ -75,7 +75,7 @@ class Replacement(Conversation):
         sealed = [self._sealed(tenant, keys, item, text) for item, text in zip(new.items, new.texts, strict=True)]
         detail = {"replaces": True}
 
-        def run(tx: Transaction) -> tuple[SessionRow, BranchHead, list[bytes]] | None:
+        def run(tx: Transaction) -> tuple[SessionRow, BranchHead, list[bytes], list[bytes]] | None:
             self._enter(tx, opened, asker, "session.pop")
             row = self._enter(tx, opened, asker, "session.append") or self._begin(tx, tenant, keys)
             spot = self._spot(tx, row, current)
@@ -89,18 +89,19 @@ class Replacement(Conversation):
                 moved = spot._replace(head=cut)
                 self._record_write(tx, row, moved, count, action="session.pop", detail=detail)
                 self._pop_usage(tx, tenant, row, moved)
-            head, links = history.append(tx, spot.id, cut, sealed)
-            self._record_write(tx, row, spot._replace(head=head), len(sealed), detail=detail)
+            stored, texts = self._at_once(tx, opened, row, sealed, new)
+            head, links = history.append(tx, spot.id, cut, stored)
+            self._record_write(tx, row, spot._replace(head=head), len(stored), detail=detail)
             self._keep_originals(tx, tenant, keys, new.originals)
-            return row, cut, links
+            return row, cut, links, texts
 
-        def finish(done: tuple[SessionRow, BranchHead, list[bytes]] | None) -> bool:
+        def finish(done: tuple[SessionRow, BranchHead, list[bytes], list[bytes]] | None) -> bool:
             if done is None:
                 return False
-            self._row, cut, links = done
+            self._row, cut, links, texts = done
             self._kept_originals(new.originals)
             if self._prefix is not None:
-                self._prefix.extend(cut.position, cut.link, new.texts, links)
+                self._prefix.extend(cut.position, cut.link, texts, links)
             return True
 
         return Operation(run, finish, True, self._door.fields("session.append", opened, asker))

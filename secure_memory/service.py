@@ -209,7 +209,13 @@ class Service:
         )
 
     def _sealed(
-        self, tenant: Tenant, keys: SessionKeys, item: Mapping[str, Any], text: bytes, created: int | None = None
+        self,
+        tenant: Tenant,
+        keys: SessionKeys,
+        item: Mapping[str, Any],
+        text: bytes,
+        created: int | None = None,
+        version: int = seal.VERSION,
     ) -> NewItem:
         """The item on its way in. One that is imported was `created` before now."""
         drawn = os.urandom(16 + 12)  # at once: each call lets other threads go first
@@ -222,7 +228,7 @@ class Service:
             sdk_items.tool_of(item),
             clock.now() if created is None else created,
         )
-        data = seal.seal(keys.key.aead, keys.version, drawn[16:], place, text)
+        data = seal.seal(keys.key.aead, keys.version, drawn[16:], place, text, version)
         return NewItem(place, sdk_items.starts_turn(item), data)
 
     # ---- running it -----------------------------------------------------------------------------------------------

@@ -365,3 +365,52 @@ def test_a_policy_whose_pattern_never_ends_is_refused(store: SecureStore) -> Non
                 Policy.model_validate({"metadata": {"name": "t"}, "redaction": redaction, "access": everyone})
             )
     assert before == store.policy_in_force()
+
+
+# ---- retention that acts on write -------------------------------------------------------------------------------------
+
+
+def at_once(*rules: dict[str, Any]) -> Policy:
+    everyone = {"roles": {"owner": {"allow": ["*"]}}, "members": {"*": ["owner"]}}
+    return Policy.model_validate({"metadata": {"name": "t"}, "retention": {"rules": list(rules)}, "access": everyone})
+
+
+def test_a_rule_of_no_time_acts_on_write(store: SecureStore) -> None:
+    """With `max: PT0S` a message is never stored, what belongs to a pair is stored without its words, and the rest stays."""
+    store.policy_apply(
+        at_once(
+            {"id": "no-notes", "select": {"kind": ["message"], "role": ["developer"]}, "max": "PT0S"},
+            {"id": "no-thoughts", "select": {"kind": ["reasoning"]}, "max": "PT0S"},
+            {
+                "id": "no-answers",
+                "select": {"kind": ["tool_output"], "tag": {"record": "phi"}},
+                "max": "PT0S",
+                "action": "redact",
+            },
+        )
+    )
+    items: list[Any] = [
+        {"role": "user", "content": "hello"},
+        {"role": "developer", "content": "he is a doctor"},
+        {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "a doctor"}]},
+        {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": "a doctor"},
+    ]
+    session, tagged = store.session("s"), store.session("t")
+    do(tagged.set_tags(record="phi"))
+    for one in (session, tagged):
+        do(one.add_items(items))
+    stored, of_tagged = do(session.get_items()), do(tagged.get_items())
+    assert ["hello", None, None, None] == [item.get("content") for item in stored]
+    assert "doctor" not in str(stored[:3])
+    assert "a doctor" == stored[3]["output"]
+    assert "doctor" not in str(of_tagged)
+    assert stored == do(store.session("s", cache=False).get_items())
+    store.audit_verify()
+
+
+def test_a_floor_keeps_what_would_go_on_write(store: SecureStore) -> None:
+    """Where another rule keeps an item for a time, it is stored as it is."""
+    floor = {"id": "keep", "select": {"kind": ["message"]}, "min": "P1D"}
+    store.policy_apply(at_once({"id": "none", "select": {"kind": ["message"], "role": ["user"]}, "max": "PT0S"}, floor))
+    assert "hello" == say(store.session("s"), "hello")

@@ -1,4 +1,4 @@
-"""`lifecycle/blanking.py`: nothing of what was said is left, and all that keeps a conversation valid."""
+"""`redaction/blanking.py`: nothing of what was said is left, and all that keeps a conversation valid."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secure_memory import items as sdk_items
-from secure_memory.lifecycle.blanking import blank
+from secure_memory.redaction.blanking import blank
 
 NOTICE = "[redacted by retention rule chats]"
 

@@ -7,7 +7,7 @@ import os
 import resource
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ def test_full(start: Callable[..., Any], place: Any) -> None:
 
 
 def rolls_back(talk: Any, volume: str) -> None:
-    path = small_disk(talk, volume, 8 << 20)
+    path = small_disk(talk, volume)
 
     async def main() -> None:
         with SecureSession("s", path) as session:
@@ -130,7 +130,10 @@ def rolls_back(talk: Any, volume: str) -> None:
                 batch = [add("small"), add("z" * (12 << 20)), add("small too")]
                 while len(vault._queue) < 3:
                     await asyncio.sleep(0.001)
+                room = ExitStack()
+                room.enter_context(full(volume, 6 << 20))
             assert [DiskFullError] * 3 == list(map(type, await asyncio.gather(*batch, return_exceptions=True)))
+            room.close()  # what the WAL has grown to stays taken until it is begun anew
             await first
             await session.add_items([item("after")])
             assert ["before", "first", "after"] == await texts(session)

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from agents.exceptions import UserError
 
-from secure_memory import SecureStore, TamperedError
+from secure_memory import SecureStore, TamperedError, rulebook
 from secure_memory.examples.local_model import LocalModel
 from secure_memory.examples.support_desk import AGENT, TENANT, SupportDesk
+from secure_memory.policy.load import packs
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "support_desk.py"
 PROBLEM = "I was charged twice for my order"
@@ -157,3 +158,18 @@ def test_it_runs_alone(tmp_path: Path) -> None:
     assert "[undone: anna's last turn, 4 items]" in first
     assert "[6 items of anna's are remembered from before]" in second
     assert ["support.secmem"] == [path.name for path in tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("pack", packs())
+def test_it_works_under_each_pack(desk: SupportDesk, place: Path, pack: str) -> None:
+    """Whatever a pack takes out, the desk opens its ticket, finds it again, and sums up; the card number is nowhere."""
+    with SecureStore.create(place) as store:
+        own = store.policy_in_force()
+        store.policy_apply(rulebook.read(pack).policy.model_copy(update={"access": own.access}), confirm_shorten=True)
+    answer = say(desk, "anna", f"{PROBLEM}, card 4111 1111 1111 1111, call +1 415 555 2671 or write to anna@example.com")
+    assert ticket_in(answer) == ticket_in(say(desk, "anna", "Is there any news?"))
+    say(desk, "anna", "What did we talk about so far?")
+    items = items_of(desk, "anna")
+    assert 3 == sum(item.get("role") == "user" for item in items)
+    assert ["function_call_output"] == list({item["type"] for item in items if item.get("output")})
+    assert "4111" not in str(items)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from secure_memory.cli.options import BadUsage, Command, Group, Settings
-from secure_memory.cli.output import console, json_document, say, table
+from secure_memory.cli.output import console, counted, json_document, say, table
 from secure_memory.cli.times import shown
 
 _PATH = click.Path(path_type=Path)
@@ -64,7 +64,7 @@ def create(settings: Settings, directory: Path, only: str | None) -> None:
         json_document(asdict(report))
         return
     for kept in report.sets:
-        what = f"{kept.vaults:,} vaults" if kept.kind == "vaults" else "the keys"
+        what = counted(kept.vaults, "vault") if kept.kind == "vaults" else "the keys"
         say(f"backed up {what}, {_megabytes(kept.bytes)}: {kept.path}", bold=True)
     say("`secmem backup verify` opens a backup and checks all of it; the key that opens it is not in it")
 

@@ -62,6 +62,11 @@ def note(text: str) -> None:
         say(text, err=True, dim=True)
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 session`, `2,000 sessions`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def json_document(value: object) -> None:
     """Print one JSON document. It is ASCII: safe on any terminal, and exact."""
     click.echo(json.dumps(value, indent=2))

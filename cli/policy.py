@@ -10,7 +10,7 @@ import click
 
 from secure_memory import PolicyError
 from secure_memory.cli.options import Group, Settings
-from secure_memory.cli.output import json_document, say, table
+from secure_memory.cli.output import counted, json_document, say, table
 from secure_memory.cli.policy_explain import explain, policy_of
 
 if TYPE_CHECKING:
@@ -148,11 +148,7 @@ def _print_report(report: dict[str, Any]) -> None:
             fg="green",
         )
     else:
-        say(f"{report['source']}: {_counted(len(report['problems']), 'problem')}", bold=True)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+        say(f"{report['source']}: {counted(len(report['problems']), 'problem')}", bold=True)
 
 
 @policy.command()
@@ -195,7 +191,7 @@ def _summary(changes: tuple[Change, ...]) -> str:
     if not changes:
         return "no difference"
     counts = Counter(change.effect for change in changes)
-    said = f"{_counted(len(changes), 'difference')}: {counts['stricter']} stricter, {counts['weaker']} weaker"
+    said = f"{counted(len(changes), 'difference')}: {counts['stricter']} stricter, {counts['weaker']} weaker"
     return f"{said}, {counts['other']} neither" if counts["other"] else said
 
 
@@ -221,7 +217,7 @@ def test(ctx: click.Context, source: str) -> None:
             for difference in result.differences:
                 say(f"     {difference}")
         failed = sum(not result.passed for result in results)
-        say(f"{_counted(len(results), 'example')}, {failed} failed" if results else f"{source} has no examples", bold=True)
+        say(f"{counted(len(results), 'example')}, {failed} failed" if results else f"{source} has no examples", bold=True)
     ctx.exit(0 if all(result.passed for result in results) else 1)
 
 
@@ -253,6 +249,6 @@ def apply(settings: Settings, /, source: str, confirm_shorten: bool) -> None:
         say(f"warning: {warning}", err=True, fg="yellow")
     done = "is in force" if applied.changed else "was in force already"
     say(
-        f"policy {applied.name} v{applied.version} {done} in {_counted(applied.tenants, 'tenant')}, sha256:{applied.sha256}",
+        f"policy {applied.name} v{applied.version} {done} in {counted(applied.tenants, 'tenant')}, sha256:{applied.sha256}",
         fg="green",
     )

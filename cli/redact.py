@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from secure_memory.cli.options import BadUsage, Group, Settings
-from secure_memory.cli.output import Cell, console, json_document, note, on_terminal, say, table, visible
+from secure_memory.cli.output import Cell, console, counted, json_document, note, on_terminal, say, table, visible
 from secure_memory.cli.transfer import encryption_key
 
 _TITLES = {"store": "stored", "model": "the model sees", "view": "a reviewer sees"}
@@ -222,9 +222,9 @@ def scan(
 
 
 def _print_scan(report: Any, by_session: bool) -> None:
-    say(f"{report.place}: {report.sessions:,} sessions, {report.items:,} items", bold=True)
+    say(f"{report.place}: {counted(report.sessions, 'session')}, {counted(report.items, 'item')}", bold=True)
     if report.unreadable:
-        say(f"{report.unreadable:,} rows hold no item that could be read", err=True, fg="yellow")
+        say(f"no item could be read of {counted(report.unreadable, 'row')}", err=True, fg="yellow")
     if not report.found:
         say("nothing was found")
         return
@@ -279,8 +279,8 @@ def apply(settings: Settings, session_id: str | None, tenant: str, yes: bool) ->
     if settings.as_json:
         json_document(asdict(done))
         return
-    say(f"redacted {done.items:,} items in {done.changed:,} of {done.sessions:,} sessions", bold=True)
+    say(f"redacted {counted(done.items, 'item')} in {done.changed:,} of {counted(done.sessions, 'session')}", bold=True)
     if done.kept:
-        say(f"{done.kept:,} items stay as they are, for a hold or a floor", err=True, fg="yellow")
+        say(f"left as it is, for a hold or a floor: {counted(done.kept, 'item')}", err=True, fg="yellow")
     if done.entities:
         table(("entity", "findings"), list(done.entities.items()))

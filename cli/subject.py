@@ -11,7 +11,7 @@ import click
 from secure_memory import clock
 from secure_memory.cli import erase as erasing
 from secure_memory.cli.options import Group, Settings
-from secure_memory.cli.output import console, json_document, note, say, table
+from secure_memory.cli.output import console, counted, json_document, note, say, table
 from secure_memory.cli.times import shown
 
 _FIELDS = ("tenant", "number", "kind", "uid", "stage", "actor", "reason", "items", "withheld")
@@ -58,8 +58,8 @@ def export(settings: Settings, name: str, tenant: str, out: Path, exact: bool) -
         json_document(asdict(report))
         return
     say(
-        f"exported {report.items:,} items of {report.sessions:,} sessions, {report.usage:,} rows of usage and "
-        f"{report.accesses:,} accesses to {report.path}",
+        f"exported {counted(report.items, 'item')} of {counted(report.sessions, 'session')},"
+        f" {counted(report.usage, 'row')} of usage and {report.accesses:,} entries of who did what to {report.path}",
         bold=True,
     )
     if not report.masked:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from secure_memory.cli.options import BadUsage, Command, Settings
-from secure_memory.cli.output import console, json_document, note, say
+from secure_memory.cli.output import console, counted, json_document, note, say
 
 _TENANT = click.option("--tenant", default="default", show_default=True, help="The tenant whose sessions.")
 _FILE = click.Path(path_type=Path)
@@ -100,16 +100,19 @@ def _tell(report: Any) -> None:
     """What was imported, and on standard error what was not."""
     states = [one.state for one in report.sessions]
     new = states.count("imported") + states.count("continued")
-    say(f"imported {report.items:,} items of {new:,} sessions ({report.kind}) into tenant {report.tenant}", bold=True)
+    say(
+        f"imported {counted(report.items, 'item')} of {counted(new, 'session')} ({report.kind}) into tenant {report.tenant}",
+        bold=True,
+    )
     if already := states.count("already"):
-        say(f"{already:,} sessions had been imported before")
+        say(f"{counted(already, 'session')} had been imported before")
     for line in report.notes:
         _warn(line)
     refused = [one for one in report.sessions if one.state == "refused"]
     for one in refused[:_SHOWN]:
         _warn(f"session {one.session} was left alone: {one.why}")
     if report.unreadable:
-        _warn(f"{report.unreadable:,} rows hold no item that could be imported")
+        _warn(f"no item could be imported of {counted(report.unreadable, 'row')}")
     for row in report.unreadable_rows[:_SHOWN]:
         _warn(f"  row {row.row}: {row.reason}")
     if len(refused) > _SHOWN or report.unreadable > _SHOWN:
@@ -149,10 +152,10 @@ def export(settings: Settings, session_id: str | None, tenant: str, out: Path, e
             sys.stdout.buffer if piped else out, tenant=tenant, session_id=session_id, exact=exact, progress=progress
         )
     if report.erased:
-        _warn(f"{report.erased:,} sessions have no key any more, and were left out")
+        _warn(f"{counted(report.erased, 'session')} left out: there is no key any more")
     if piped:
-        note(f"{report.items:,} items of {report.sessions:,} sessions")
+        note(f"{counted(report.items, 'item')} of {counted(report.sessions, 'session')}")
     elif settings.as_json:
         json_document(asdict(report))
     else:
-        say(f"exported {report.items:,} items of {report.sessions:,} sessions to {report.path}")
+        say(f"exported {counted(report.items, 'item')} of {counted(report.sessions, 'session')} to {report.path}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from secure_memory.cli.options import BadUsage, Command, Settings
-from secure_memory.cli.output import Cell, json_document, say, table, visible
+from secure_memory.cli.output import Cell, counted, json_document, say, table, visible
 from secure_memory.cli.times import Time
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def usage(
     unpriced = sum(total.unpriced_tokens for total in totals)
     if unpriced:
         say(
-            f"{unpriced:,} tokens have no price: name their models in the list, or give it a `default`",
+            f"{counted(unpriced, 'token')} without a price: name their models in the list, or give it a `default`",
             err=True,
             fg="yellow",
         )

@@ -128,7 +128,7 @@ def test_subject_export(run: Run, desk: Path, tmp_path: Path) -> None:
     """What a person is handed: said in a sentence, or as JSON; the directory is there."""
     done = run("subject", "export", "ana", "--tenant", "acme", "--out", str(tmp_path / "ana"), "--reason", "request 17")
     assert (0, "") == (done.code, done.err)
-    assert "exported 4 items of 1 sessions" in done.out
+    assert "exported 4 items of 1 session, 0 rows of usage and 4 entries" in done.out
     assert "charged twice" in (tmp_path / "ana" / "conversations" / "0001.json").read_text()
     accesses = json.loads((tmp_path / "ana" / "access.json").read_text())
     assert {"request 17"} == {one.get("reason") for one in accesses if one["action"] == "subject.export"}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secure_memory.cli.output import table, visible
+from secure_memory.cli.output import counted, table, visible
 
 Run = Callable[..., Any]
 
@@ -105,3 +105,9 @@ def test_a_terminal_that_is_not_utf8(process: Run, desk: Path, talk: Callable[..
     talk("other", {"role": "user", "content": "naive ✓"})
     done = process("session", "show", "other", "--tenant", "acme", PYTHONIOENCODING="latin-1")
     assert (0, "user\n  naive \\u2713\n") == (done.code, done.out)
+
+
+@pytest.mark.parametrize(("number", "said"), [(0, "0 items"), (1, "1 item"), (2, "2 items"), (2000, "2,000 items")])
+def test_one_is_no_plural(number: int, said: str) -> None:
+    """One thing is counted in the singular, everything else in the plural."""
+    assert said == counted(number, "item")

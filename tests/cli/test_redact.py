@@ -230,7 +230,7 @@ def test_an_encrypted_database_wants_its_key(run: Any, tmp_path: Path, monkeypat
     for how in (("--encryption-key-file", str(tmp_path / "key")), ("--encryption-key-env", "THEIR_KEY")):
         assert "CARD_NUMBER" in run("redact", "scan", str(old), *how).out
     done = run("redact", "scan", str(old))
-    assert (0, True) == (done.code, "1 rows hold no item" in done.err)
+    assert (0, True) == (done.code, "no item could be read of 1 row" in done.err)
     gone = run("redact", "scan", str(old), "--encryption-key-file", str(tmp_path / "nowhere"))
     assert (2, True) == (gone.code, "could not read the encryption key" in gone.err)
     assert 2 == run("redact", "scan", "--encryption-key-env", "THEIR_KEY").code
@@ -251,7 +251,7 @@ def test_bad_input_to_a_scan(run: Any, loose: Path, tmp_path: Path) -> None:
 def test_apply_redacts_and_says_what(run: Any, loose: Path) -> None:
     """Items, sessions and findings are counted; run again, there is nothing left; the ledger has who and why."""
     done = run("redact", "apply", "--tenant", "acme", "--yes", "--reason", "policy 4", "--actor", "user:maria")
-    assert done.out.startswith("redacted 1 items in 1 of 2 sessions\n")
+    assert done.out.startswith("redacted 1 item in 1 of 2 sessions\n")
     assert CARD not in run("session", "show", "user_123", "--tenant", "acme").out
     again = json.loads(run("redact", "apply", "--tenant", "acme", "--yes", "--json").out)
     assert (0, 0, {}) == (again["items"], again["changed"], again["entities"])
@@ -265,7 +265,7 @@ def test_what_is_kept_is_told(run: Any, loose: Path) -> None:
     with SecureStore.open(loose) as store:
         store.hold_place("M-14", tenant="acme")
     done = run("redact", "apply", "--tenant", "acme", "--yes")
-    assert (0, True) == (done.code, "1 items stay as they are" in done.err)
+    assert (0, True) == (done.code, "left as it is, for a hold or a floor: 1 item" in done.err)
 
 
 def test_apply_asks(run: Any, loose: Path, terminal: Any) -> None:

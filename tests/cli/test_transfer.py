@@ -68,7 +68,7 @@ def test_what_could_not_be_imported(run: Run, tasks: Path, tmp_path: Path, monke
     assert "row 5: " in done.err
     assert 1 == run("import", str(tasks), "--strict").code
     monkeypatch.setenv("CHAT_KEY", "a passphrase")
-    assert "imported 2 items of 1 sessions" in run("import", str(tasks), "--encryption-key-env", "CHAT_KEY").out
+    assert "imported 2 items of 1 session (" in run("import", str(tasks), "--encryption-key-env", "CHAT_KEY").out
     (tmp_path / "key").write_text("a passphrase\n")
     assert (
         "imported 2 items" in run("import", str(tasks), "--tenant", "b", "--encryption-key-file", str(tmp_path / "key")).out

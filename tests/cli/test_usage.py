@@ -63,7 +63,7 @@ def test_costs(run: Run_, spent: Path, tmp_path: Path) -> None:
     prices.write_text(PRICES)
     done = run("usage", "--prices", str(prices))
     assert ["0.0101", "USD"] == done.out.splitlines()[1].split()[-2:]
-    assert "10 tokens have no price" in done.err
+    assert "10 tokens without a price" in done.err
     (total,) = json.loads(run("usage", "--prices", str(prices), "--json").out)
     assert ("0.01009", "USD", 10) == (total["cost"], total["currency"], total["unpriced_tokens"])
     assert {"tenant", "requests"} <= set(total) >= {"popped_tokens"}

@@ -48,8 +48,8 @@ written = st.one_of(
     around=st.sampled_from(["{}", "it is {}, yes", "\ud800 {}"]),
 )
 def test_a_revealed_token_is_what_was_there(tokens: SecureSession, values: list[str], around: str) -> None:
-    """`reveal(tokenise(x)) == x` for whatever way it was written, but that a value has one token: what that stands for is how
-    it was written first."""
+    """`reveal(tokenise(x)) == x` for whatever way it was written, but that a value has one token: it stands for the way in
+    which it was written first."""
 
     async def test() -> None:
         await tokens.clear_session()

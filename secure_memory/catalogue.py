@@ -15,8 +15,8 @@ from secure_memory.actor import Actor, program, resolve
 from secure_memory.conversation import Conversation
 from secure_memory.errors import ConfigurationError
 from secure_memory.items import Item
-from secure_memory.service import run_blocking
 from secure_memory.revealing import need_reason, unknown
+from secure_memory.service import run_blocking
 from secure_memory.shared import SharedStore, record, transact
 from secure_memory.tenancy import Asker, Tenant
 from secure_memory.vault import erasures, tokens

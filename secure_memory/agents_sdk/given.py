@@ -2,8 +2,8 @@
 
 The SDK compares what a run wrote with what the session returns, when it takes back a turn that is to be tried again and when
 it does not know whether a write arrived (`agents/run_internal/session_persistence.py`: `rewind_session_items`,
-`resume_pending_session_write`). Where redaction changed an item, the two differ, and the SDK would leave both the turn and its
-repetition in the history, or give up. So the run that gave a batch gets that batch back as it gave it.
+`resume_pending_session_write`). Where redaction changed an item, the two differ, and the SDK would leave both the turn and
+its repetition in the history, or give up. So the run that gave a batch gets that batch back as it gave it.
 
 In memory only, of the newest batch only, and gone with the run: another process, another run, and the next batch see what is
 stored. What the model is sent is filtered besides (`run_config`).

@@ -4,8 +4,8 @@
 blocked, and notes it for the guardrail that follows in the same run (`note`): the history says that somebody asked, and not
 what. The input guardrail runs before the model is asked, not beside it: what is blocked is not sent either.
 
-``Agent(..., input_guardrails=[block_input(session)])`` works for an agent by itself too; a session whose run has no secure run
-config refuses the input before that (BlockedContentError), and nothing is stored.
+``Agent(..., input_guardrails=[block_input(session)])`` works for an agent by itself too; a session whose run has no secure
+run config refuses the input before that (BlockedContentError), and nothing is stored.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _noted: ContextVar[list[Said] | None] = ContextVar("secure_memory_blocked", defa
 
 
 def note(error: BlockedContentError | None) -> None:
-    """Say, for the guardrail of this run, that its input held what the policy blocks; or, with None, that it holds nothing."""
+    """Say, for the guardrail of this run, that its input held what the policy blocks, or, with None, that it did not."""
     _noted.set(None if error is None else [_said(error, "store")])
 
 

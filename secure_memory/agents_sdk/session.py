@@ -178,8 +178,8 @@ class SecureSession(Replacing, RunStates, SessionParticulars, UsageRecords, Bran
         actor: Actor | str | None = None,
         wrapper: RunContextWrapper[Any] | None = None,
     ) -> None:
-        """Append the items, all or none, redacted as the policy says, and record what the run has spent, where `wrapper` says
-        so; they are on disk when this returns.
+        """Append the items, all or none, redacted as the policy says, and record what the run has spent, where `wrapper`
+        says so; they are on disk when this returns.
 
         Raises SerializationError where one is not a JSON object, BlockedContentError where the policy refuses what it holds,
         RedactionError (nothing is written then), IntegrityError, AccessDeniedError, StorageError; RuntimeError where the
@@ -210,8 +210,8 @@ class SecureSession(Replacing, RunStates, SessionParticulars, UsageRecords, Bran
     async def reveal(self, token: str, *, actor: Actor | str | None = None) -> str:
         """What a token of this session's subject stands for. It is a `session.reveal` entry, and wants a reason.
 
-        Raises ValueError where the tenant never issued this token to the subject, AccessDeniedError where the actor may not or
-        gives no reason, KeyDestroyedError where the subject was erased, IntegrityError; RuntimeError where the session is
+        Raises ValueError where the tenant never issued this token to the subject, AccessDeniedError where the actor may not
+        or gives no reason, KeyDestroyedError where the subject was erased, IntegrityError; RuntimeError where the session is
         closed.
         """
         return await self._conversation.reveal(token, self._asker(actor, None))

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from secure_memory import items as sdk_items
 from secure_memory.errors import TamperedError
 from secure_memory.ledger.ledger import VERIFY_HINT
-from secure_memory.redaction.blanking import blank
 from secure_memory.lifecycle.fates import Fate, Known, Unit
+from secure_memory.redaction.blanking import blank
 from secure_memory.tenancy import Tenant
 from secure_memory.vault import branches, history, pruning, seal
 from secure_memory.vault.branches import BranchRow

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from secure_memory.errors import KeyNotFoundError
 from secure_memory.keys.opened import SessionKeys
-from secure_memory.redaction.blanking import WHOLLY_CONTENT
 from secure_memory.policy.retention import Outcome
+from secure_memory.redaction.blanking import WHOLLY_CONTENT
 from secure_memory.tenancy import Tenant
 from secure_memory.vault import sessions
 from secure_memory.vault.sessions import Names, SessionRow

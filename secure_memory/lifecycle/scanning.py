@@ -67,9 +67,10 @@ def scan_tenant(
     look = _Look(shared.policy)
     for number, name in enumerate(names, 1):
         one = Exporting(shared, name, tenant=tenant, subject=None, actor=actor, require_actor=require_actor, cache=False)
-        # A fork's items are its source's: told apart by their text, and counted once.
-        texts = dict.fromkeys(line.text for line in one.lines(Asker(actor), exact=True))
-        look.at(name, sdk_items.load_all(list(texts)))
+        lines = one.lines(Asker(actor), hidden=True, exact=True)
+        # A fork's items are its source's: they stand in the same place, and are counted once.
+        items = {(line.position, line.created, line.text): line.text for line in lines}
+        look.at(name, sdk_items.load_all(list(items.values())))
         if progress is not None:
             progress(number, len(names))
     return look.report(f"tenant {tenant}")

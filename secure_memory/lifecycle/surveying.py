@@ -20,11 +20,11 @@ from typing import Any
 
 from secure_memory import items as sdk_items
 from secure_memory.lifecycle import closure
-from secure_memory.redaction.blanking import WHOLLY_CONTENT
 from secure_memory.lifecycle.fates import Fate, Found, Known, Unit, in_place
 from secure_memory.policy import matching, retention
 from secure_memory.policy.matching import Facts
 from secure_memory.policy.model import Policy, Retention
+from secure_memory.redaction.blanking import WHOLLY_CONTENT
 from secure_memory.tenancy import Tenant
 from secure_memory.vault import activity, branches, history
 from secure_memory.vault.branches import BranchRow

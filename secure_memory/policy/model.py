@@ -132,8 +132,8 @@ class Pattern(Model):
 
 
 class Redaction(Model):
-    """Which personal data is looked for, by what, and what becomes of it. `allow` are texts that are none; `region` (ISO 3166)
-    is where telephone numbers without a country code belong."""
+    """Which personal data is looked for, by what, and what becomes of it. `allow` are texts that are none; `region` (ISO
+    3166) is where telephone numbers without a country code belong."""
 
     detectors: tuple[Literal["builtin", "presidio"], ...] = Field(default=("builtin",), strict=False, min_length=1)
     on_error: Literal["refuse"] = "refuse"
@@ -213,7 +213,7 @@ class Access(Model):
 
 
 class Audit(Model):
-    """`durability: full` syncs each read's entry to disk before the read returns; `normal` only survives a killed process."""
+    """`durability: full` syncs each read's entry to disk before the read returns; `normal` survives a killed process."""
 
     durability: Literal["normal", "full"] = "normal"
     weakens: bool = False

@@ -8,7 +8,8 @@ of it goes, since its time has passed. What stays keeps a conversation valid for
 - What only says something to whoever made it goes: the encrypted content of reasoning, annotations, log probabilities,
   results of hosted searches. A picture or a file becomes the notice, as text; a screenshot one transparent pixel.
 
-Called by the purge, and by `cleaning` for rules that act on write. An item that is nothing but its content (a compaction, a paused run) is deleted instead.
+Called by the purge, and by `cleaning` for rules that act on write. An item that is nothing but its content (a compaction, a
+paused run) is deleted instead.
 """
 
 from __future__ import annotations

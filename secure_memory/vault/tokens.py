@@ -24,7 +24,6 @@ from secure_memory.errors import TamperedError
 from secure_memory.keys.key import Key, context
 from secure_memory.ledger.ledger import VERIFY_HINT
 
-
 _TOKEN = re.compile(rb"[A-Z][A-Z0-9_]{1,59}_[a-z2-7]{16}")  # `redaction.operators.keyed` writes them so
 
 

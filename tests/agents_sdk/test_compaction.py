@@ -287,9 +287,7 @@ def test_what_is_sent_and_what_comes_back_is_redacted(store: SecureStore, client
         {"id": "email", "entity": "EMAIL", "model": "redact"},
     ]
     everyone = {"roles": {"owner": {"allow": ["*"]}}, "members": {"*": ["owner"]}}
-    store.policy_apply(
-        Policy.model_validate({"metadata": {"name": "t"}, "redaction": {"rules": rules}, "access": everyone})
-    )
+    store.policy_apply(Policy.model_validate({"metadata": {"name": "t"}, "redaction": {"rules": rules}, "access": everyone}))
     session = store.session("s")
     asyncio.run(session.add_items([{"role": "user", "content": f"I am {mail}"}]))
     client.said = [{"role": "user", "content": f"{mail} pays with {card}"}]

@@ -101,6 +101,16 @@ def test_a_fork_is_counted_once(loose: SecureStore) -> None:
     assert Found("one", "EMAIL", 3, 2) == found["one", "EMAIL"]
 
 
+def test_what_is_said_again_is_counted_again(loose: SecureStore) -> None:
+    """The same words in another place are another item; and what an agent deleted under a hold is stored, and counted."""
+    loose.hold_place("M-14")
+    session = loose.session("three").blocking
+    session.add_items(said(MAIL, MAIL))
+    session.pop_item()
+    found = [one for one in loose.redact_scan().found if one.session == "three"]
+    assert [Found("three", "EMAIL", 2, 2)] == found
+
+
 def test_a_database_of_the_sdk_is_only_read(store: SecureStore, chat: Any) -> None:
     """Each kind of database of the SDK is counted, encrypted ones with their key; what can't be read is counted as that, and
     not a byte of the file changes."""

@@ -106,7 +106,8 @@ def test_clearing_keeps_the_count_of_turns(bench: Any) -> None:
         "UPDATE items SET turn = turn + 1 WHERE id & 2147483647 = 2",
         "DELETE FROM items WHERE id & 2147483647 = 1",
         "DELETE FROM items WHERE id & 2147483647 = 4",
-        "INSERT INTO items SELECT id + 1, turn, uid, link, kind, role, tool, created, sealed FROM items WHERE id = 2147483652",
+        "INSERT INTO items SELECT id + 1, turn, uid, link, kind, role, tool, created, sealed FROM items"
+        " WHERE id = 2147483652",
     ],
 )
 @pytest.mark.parametrize("how", ["prune", "clear"])

@@ -96,8 +96,8 @@ class Cleaning(Withholding):
     def _at_once(
         self, tx: Transaction, opened: Opened, row: SessionRow, sealed: list[NewItem], new: Clean
     ) -> tuple[list[NewItem], list[bytes]]:
-        """What is stored of new items, and their JSON, where retention rules act on write (`max: PT0S`): what is to be deleted
-        is not stored, and what is to be redacted, or belongs to a pair, is stored without what it says."""
+        """What is stored of new items, and their JSON, where retention rules act on write (`max: PT0S`): what is to be
+        deleted is not stored, and what is to be redacted, or belongs to a pair, is stored without what it says."""
         keys, policy = opened.keys, opened.policy
         if policy.at_once is None or keys is None:
             return sealed, new.texts

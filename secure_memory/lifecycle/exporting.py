@@ -65,7 +65,10 @@ class Exporting(Conversation):
 
     def lines(self, asker: Asker, action: str = "session.read", *, hidden: bool = False, exact: bool = False) -> list[Line]:
         """Every item of every branch, proven, as the policy's `view` surface shows it, or `exact`; with `hidden` those that
-        the agent does not see too. It is an entry of that action. Raises IntegrityError, AccessDeniedError, RedactionError."""
+        the agent does not see too. It is an entry of that action.
+
+        Raises IntegrityError, AccessDeniedError, RedactionError.
+        """
         found = run_blocking(self._perform(lambda opened: self._export(opened, asker, action, hidden), create=False))
         return found if exact else run_blocking(self._viewed(found))
 

@@ -130,6 +130,23 @@ def test_an_import_is_redacted_too(store: SecureStore, tmp_path: Path) -> None:
     assert CARD == do(session.reveal(token_in(stored), actor=MARIA))
 
 
+def test_what_is_blocked_is_taken_out_of_an_import(store: SecureStore, tmp_path: Path) -> None:
+    """Nobody is there to take a blocked message back: it is imported without what the policy refuses; and a reviewer whose
+    surface blocks is shown nothing."""
+    theirs = SQLiteSession("old", tmp_path / "old.db")
+    do(theirs.add_items([{"role": "user", "content": TALK}, {"role": "user", "content": "hello"}]))
+    theirs.close()
+    everyone = {"roles": {"owner": {"allow": ["*"]}}, "members": {"*": ["owner"]}}
+    rules = [{"id": "s", "entity": "SECRET", "store": "block"}, {"id": "m", "entity": "EMAIL", "view": "block"}]
+    store.policy_apply(Policy.model_validate({"metadata": {"name": "t"}, "redaction": {"rules": rules}, "access": everyone}))
+    store.import_sessions(tmp_path / "old.db")
+    stored = [item["content"] for item in do(store.session("old").get_items())]
+    assert [f"card {CARD}, cvv 123, mail {MAIL}, key [SECRET]", "hello"] == stored
+    with pytest.raises(RedactionError) as refused:
+        store.review("old", purpose="quality")
+    assert MAIL not in str(refused.value)
+
+
 def test_an_export_is_masked_unless_it_is_exact(store: SecureStore) -> None:
     """`export_sessions` writes the `view` surface; `exact=True` writes what is stored."""
     stored = say(store.session("s"))

@@ -27,13 +27,14 @@ import click
 from secure_memory import (
     AccessDeniedError,
     IntegrityError,
+    PolicyError,
     RetentionError,
     RollbackError,
     SafetyLimitError,
     SecureMemoryError,
     StoreBusyError,
 )
-from secure_memory.cli.output import no_color, visible
+from secure_memory.cli.output import counted, no_color, visible
 
 USAGE = 2
 INTERRUPTED = 130
@@ -64,7 +65,7 @@ def failure_of(error: BaseException) -> Failure:
     name = type(error).__name__
     if isinstance(error, SecureMemoryError):
         code = next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
-        return Failure(name, str(error), error.hint, code)
+        return Failure(name, _told_with_others(error), error.hint, code)
     if isinstance(error, click.UsageError):
         return Failure(name, _in_our_voice(error), _usage_hint(error), USAGE)
     if isinstance(error, click.Abort):
@@ -74,6 +75,14 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, RuntimeError) and _is_ours(error):
         return Failure(name, str(error), None, 1)
     return Failure(name, f"unexpected error ({name}); run with SECMEM_DEBUG=1 for the traceback", None, 1)
+
+
+def _told_with_others(error: SecureMemoryError) -> str:
+    """The message; of a policy with several problems also how many there are besides."""
+    others = len(error.others) if isinstance(error, PolicyError) else 0
+    if not others:
+        return str(error)
+    return f"{error} (and {counted(others, 'problem')} more, which `secmem policy check` tells)"
 
 
 def report(error: BaseException, *, as_json: bool) -> int:

@@ -181,3 +181,10 @@ def test_explain_a_conversation(run: Run, file: Path, desk: Path) -> None:
     assert all(each["at"].endswith("Z") for each in document["items"])
     assert 2 == run("policy", "explain", "gdpr", "--session", "user_123").code
     assert 1 == run("policy", "explain", "--tenant", "acme", "--session", "nobody").code
+
+
+def test_what_can_not_be_applied_says_how_much_is_wrong(desk: Path, run: Callable[..., Any], tmp_path: Path) -> None:
+    """Applying a policy with several problems tells the first, how many there are besides, and what tells them all."""
+    (tmp_path / "broken.yaml").write_text("metadata: {name: a}\nextends: [gdrp]\naudit: {durability: ful}\n")
+    done = run("policy", "apply", str(tmp_path / "broken.yaml"))
+    assert (1, True) == (done.code, "(and 1 problem more, which `secmem policy check` tells)" in done.err)

@@ -10,7 +10,7 @@ import click
 
 from secure_memory import clock
 from secure_memory.cli.options import Group, Settings
-from secure_memory.cli.output import json_document, json_line, say
+from secure_memory.cli.output import counted, json_document, json_line, say
 
 _FILE = click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 
@@ -40,7 +40,7 @@ def verify(settings: Settings, file: Path) -> None:
     if settings.as_json:
         json_document(asdict(found))
     else:
-        say(f"ok: {found.items:,} items of {found.sessions:,} sessions, sha256:{found.sha256}")
+        say(f"ok: {counted(found.items, 'item')} of {counted(found.sessions, 'session')}, sha256:{found.sha256}")
 
 
 @archive.command()

@@ -44,8 +44,13 @@ def refuse_existing(certificate: Path | None) -> None:
         raise BadUsage(f"{certificate} exists already", "name another file for the certificate")
 
 
+KEPT = 8
+"""The exit code where all of it is kept for now: a hold or a floor blocks it, as in `failure`."""
+
+
 def tell(settings: Settings, report: Any, certificate: Path | None) -> None:
-    """Print what was erased and the certificate's text, or all as JSON; write the certificate where it is wanted."""
+    """Print what was erased and the certificate's text, or all as JSON; write the certificate where it is wanted. Exits with
+    8 where nothing could be deleted yet."""
     if certificate is not None:
         certificate.write_text(report.certificate.to_json() + "\n")
     if settings.as_json:
@@ -53,16 +58,24 @@ def tell(settings: Settings, report: Any, certificate: Path | None) -> None:
             "tenant": report.tenant,
             "kind": report.kind,
             "already": report.already,
+            "all_withheld": report.all_withheld,
             "sessions": report.sessions,
             "items": dict(report.items),
             "withheld": list(report.withheld),
             "certificate": json.loads(report.certificate.to_json()),
         }
         json_document(document)
-        return
+        raise click.exceptions.Exit(KEPT if report.all_withheld else 0)
     if report.already:
         say("it was erased before; this is the certificate from then", err=True)
     for line in report.certificate.text().split("\n"):
         say(line)
     if certificate is not None:
         say(f"\nthe certificate is in {certificate}", err=True, keep="\n")
+    if report.all_withheld:
+        say(
+            "nothing could be deleted yet: all of it has to be kept, out of agents' sight; the purge deletes it when it may",
+            err=True,
+            fg="yellow",
+        )
+        raise click.exceptions.Exit(KEPT)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from secure_memory.cli.options import Group, Settings
-from secure_memory.cli.output import json_document, note, say
+from secure_memory.cli.output import counted, json_document, note, say
 
 
 @click.group(cls=Group)
@@ -52,8 +52,8 @@ def rotate(settings: Settings, /, **what: Any) -> None:
         say(f"the file of tenant {what['vault']} is under version {report.version} of its key")
     elif report.what == "subject":
         say(
-            f"{report.sessions:,} sessions with {report.items:,} items were sealed anew, under version {report.version} of"
-            " the subject's key"
+            f"sealed anew: {counted(report.sessions, 'session')} with {counted(report.items, 'item')}, under version"
+            f" {report.version} of the subject's key"
         )
     else:
         say(f"the {'new ' if report.what == 'epoch' else ''}store root is wrapped by key {report.kek}")

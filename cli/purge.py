@@ -62,6 +62,10 @@ def purge(settings: Settings, /, print_schedule: str | None, **options: Any) -> 
         return
     if options["plan"] is not None and not options["apply"]:
         raise BadUsage("a plan is looked at where it is made, and applied here", "add --apply, or leave --plan away")
+    if options["max_delete"] is not None and not options["apply"]:
+        raise BadUsage(
+            "a limit stops what is applied, and nothing is applied here", "add --apply, or leave --max-delete away"
+        )
     with settings.opened(on_reserve=True) as store, console(err=True).status("looking for what is due ...") as status:
 
         def progress(tenant: str, done: int, total: int) -> None:

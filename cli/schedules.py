@@ -16,8 +16,10 @@ ELSEWHERE = Path("/var/lib/secmem/support.secmem")
 _CRON = """\
 # /etc/cron.d/secmem-purge: what is due goes every night. A percent sign is escaped, since cron ends a line there.
 # Exit codes: 5 a limit stopped it, 7 another purge is at it, 3 and 4 treat as an incident. Never retry 3, 4, 5.
+# The anchors are where the agents have them (SECMEM_ANCHOR).
 MAILTO=root
 SECMEM_KEY_FILE=/etc/secmem/key
+SECMEM_ANCHOR=/var/lib/secmem-anchor
 17 3 * * *  secmem  secmem purge --store {store} --apply --max-delete 5\\% --actor service:purge --reason "nightly purge"
 """
 _SYSTEMD = """\
@@ -28,7 +30,8 @@ Description=Delete what secure-memory's retention policy says is due
 [Service]
 Type=oneshot
 User=secmem
-Environment=SECMEM_KEY_FILE=%d/key
+# The anchors are where the agents have them.
+Environment=SECMEM_KEY_FILE=%d/key SECMEM_ANCHOR=/var/lib/secmem-anchor
 LoadCredential=key:/etc/secmem/key
 ExecStart=secmem purge --store {store} --apply --max-delete 5%% --actor service:purge --reason "nightly purge"
 Restart=no
@@ -62,14 +65,18 @@ spec:
           containers:
             - name: purge
               image: registry.example.com/your-image-with-secure-memory
-              args: [secmem, purge, --store, {store}, --apply, --max-delete, "5%", --actor, "service:purge"]
+              args: [secmem, purge, --store, {store}, --apply, --max-delete, "5%", --actor, "service:purge",
+                     --reason, "nightly purge"]
               env:
                 - {{name: SECMEM_KEY_FILE, value: /etc/secmem/key}}
+                - {{name: SECMEM_ANCHOR, value: /var/lib/secmem-anchor}}    # where the agents have it
               volumeMounts:
                 - {{name: store, mountPath: {parent}}}
+                - {{name: anchor, mountPath: /var/lib/secmem-anchor}}
                 - {{name: key, mountPath: /etc/secmem, readOnly: true}}
           volumes:
             - {{name: store, persistentVolumeClaim: {{claimName: secmem-store}}}}
+            - {{name: anchor, persistentVolumeClaim: {{claimName: secmem-anchor}}}}
             - {{name: key, secret: {{secretName: secmem-key, defaultMode: 0440}}}}
 """
 SCHEDULES = {"cron": _CRON, "systemd": _SYSTEMD, "k8s": _K8S}

@@ -75,8 +75,9 @@ def erase(settings: Settings, /, name: str, tenant: str, yes: bool, certificate:
     """Erase a person: her keys and those of all her conversations are destroyed, what they sealed is deleted, and a
     certificate says so. Give your --reason.
 
-    What a legal hold or a law keeps is withheld, as the certificate says; where all of it is kept, nothing is done (exit
-    code 8). Where it was interrupted, run it again. Run twice, it answers with the certificate of the first time.
+    What a legal hold or a law keeps is withheld, as the certificate says: hidden from the agent, and deleted by the purge
+    when it may be. Where that is all of it, the exit code is 8, and the request counts all the same. Where it was
+    interrupted, run it again. Run twice, it answers with the certificate of the first time.
 
     \b
     Examples:
@@ -84,7 +85,7 @@ def erase(settings: Settings, /, name: str, tenant: str, yes: bool, certificate:
       secmem subject erase ana@example.com --tenant acme --reason "request of 3 March" --yes --json
     """
     erasing.refuse_existing(certificate)
-    erasing.confirm(f"{name!r} of tenant {tenant!r}, with every conversation", name, yes=yes)
+    erasing.confirm(f"{name!r} of tenant {tenant!r} with every conversation", name, yes=yes)
     with settings.opened(on_reserve=True) as store:
         report = store.subject_erase(name, tenant=tenant)
     erasing.tell(settings, report, certificate)

@@ -124,6 +124,7 @@ def of_erasure(shared: SharedStore, tenant: Tenant, erasure: Erasure) -> Certifi
             "items": dict(erasure.items),
             "tokens": erasure.tokens,
             "withheld": [dict(one) for one in erasure.withheld],
+            "archives": list(erasure.archives),
             "searched": {**erasure.searched, "found": 0},
             "tombstones": erasure.listed,
         },
@@ -205,13 +206,18 @@ def _bytes(text: str) -> bytes:
 
 
 def _lines(said: Mapping[str, Any], public_key: str) -> list[str]:
-    items = sum(said["items"].values()) if isinstance(said["items"], Mapping) else said["items"]
-    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(said["items"].items()))
+    items, tokens = sum(said["items"].values()), said.get("tokens", 0)
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(said["items"].items()) if count)
     lines = ["CERTIFICATE OF ERASURE", "", *_facts(said), "", "WHAT WAS ERASED", ""]
-    lines += _said(f"{items} items of conversation{f' ({kinds})' if kinds else ''} and {said.get('tokens', 0)} tokens.")
+    if items or not said["withheld"]:
+        lines += _said(
+            f"{_counted(items, 'item')} of conversation{f' ({kinds})' if kinds else ''}, {_counted(tokens, 'token')}."
+        )
+    else:
+        lines += _said("Nothing could be deleted yet: all of it has to be kept, as said below. The old keys were destroyed.")
     if "archived" in said:
-        entries, root = said["archived"]["entries"], said["archived"]["root"]
-        lines += _said(f"The ledger, {entries} entries with the root {root}, is in the archive {said['archived']['file']}.")
+        entries, root = _counted(said["archived"]["entries"], "entry"), said["archived"]["root"]
+        lines += _said(f"The ledger, {entries} with the root {root}, is in the archive {said['archived']['file']}.")
     lines += ["", "HOW", "", *_said(said["method"]), ""]
     for key in said["keys"]:
         lines.append(f"  {key['purpose']} key of {key['owner']}, version {key['version']}, {key['destroyed']}")
@@ -220,11 +226,17 @@ def _lines(said: Mapping[str, Any], public_key: str) -> list[str]:
     if said["withheld"]:
         lines += _said(
             "The following is kept because it has to be. It was sealed under new keys, is hidden from every agent and"
-            " operator, and is deleted when the reason ends:"
+            " operator, and is deleted by the first purge after the reason has ended:"
         )
         lines += [line for one in said["withheld"] for line in _said(f"- {_kept(one)}")]
-    else:
+    elif not said.get("archives"):
         lines += _said("Nothing of it was kept.")
+    if said.get("archives"):
+        lines += _said(
+            "What a retention rule had moved into archive files before is not reached by this erasure. They are encrypted"
+            " under the store's archive key, and each has to be deleted when its time is over:"
+        )
+        lines += [line for file in said["archives"] for line in _said(f"- {file}")]
     lines += _said(
         "What is always kept: the access log, which names the person by a random number only, has no content, and shows"
         " that the data existed, who read it, and that it was erased; and how many tokens of a language model were paid for."
@@ -256,8 +268,8 @@ def _search(searched: Mapping[str, int]) -> str:
     if not searched.get("pages"):
         return "The store was in memory: there are no files to search."
     return (
-        f"Afterwards the files were searched: {searched['pages']} pages of the databases and their logs, decrypted, free"
-        f" ones among them, for the bytes of {searched['traces']} sealed items and wrapped keys. None was found."
+        f"Afterwards the files were searched: {_counted(searched['pages'], 'page')} of databases and logs, decrypted, free"
+        f" ones too, for {_counted(searched['traces'], 'piece')} of sealed items and wrapped keys. None was found."
     )
 
 
@@ -266,7 +278,12 @@ def _kept(one: Mapping[str, Any]) -> str:
     if one["why"] == "conflict":
         why += " (a law of another jurisdiction: a person has to decide)"
     until = one["until"] or "the hold is released" if one["why"] == "held" else one["until"]
-    return f"{one['items']} items of session {one['session']}: {why}; until {until or 'the session ends'}"
+    return f"{_counted(one['items'], 'item')} of session {one['session']}: {why}; until {until or 'the session ends'}"
+
+
+def _counted(number: int, noun: str) -> str:
+    several = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else several}"
 
 
 def _backups(said: Mapping[str, Any]) -> str:
@@ -274,8 +291,8 @@ def _backups(said: Mapping[str, Any]) -> str:
         "Backups of the conversations alone can't be read any more: their keys are not in them. Backups of the key"
         " database from before the erasure hold the destroyed keys, wrapped; a restore destroys them again, by the list of"
         f" erased keys. They can't be opened at all once every copy of KEK version {said['kek']} (provider:"
-        f" {said['provider']}) is destroyed, or once the last of them is deleted. No date is given, since the provider does"
-        " not attest when a key was destroyed."
+        f" {said['provider']}) and of those before it is destroyed, or once the last of them is deleted. No date is given,"
+        " since the provider does not attest when a key was destroyed."
     )
 
 

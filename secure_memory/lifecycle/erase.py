@@ -17,16 +17,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
 from secure_memory import clock
 from secure_memory.actor import Actor, program, resolve
-from secure_memory.errors import ConfigurationError, KeyManagementError, TamperedError
+from secure_memory.errors import ConfigurationError, TamperedError
 from secure_memory.keys.erasing import Held
-from secure_memory.keys.opened import SessionKeys
 from secure_memory.ledger.ledger import VERIFY_HINT
 from secure_memory.lifecycle import certificate, searching, traces, withhold
 from secure_memory.shared import SharedStore, transact
@@ -55,8 +53,7 @@ class SessionErasure:
     def run(self) -> tuple[Erasure, bool]:
         """The erasure, done, and whether it had been before.
 
-        Raises ConfigurationError where nobody has that name, RetentionError where everything is kept, StorageError,
-        IntegrityError, AccessDeniedError.
+        Raises ConfigurationError where nobody has that name, StorageError, IntegrityError, AccessDeniedError.
         """
         erasure = self.intent()
         already = erasure.is_past("done")
@@ -72,7 +69,7 @@ class SessionErasure:
     def intent(self) -> Erasure:
         """(1) The erasure to go on with, or the one that was done, or a new one."""
         keys = self._tenant.keys
-        subject, opened, held = self._found()
+        subject, held = self._found()
         who = resolve(None, None, self._actor) or program()
 
         def work(tx: Transaction) -> Erasure:
@@ -87,8 +84,6 @@ class SessionErasure:
                 tx.record({"subject": known.subject, "detail": {"erasure": known.id, "already": True}})
                 return known
             asked = clock.now()
-            weighed = [withhold.weigh(tx, self._tenant, row, opened.get(row.uid), asked) for row in rows]
-            withhold.refuse_all_kept(keys.name, weighed)
             about, uids = subject or rows[0].subject, [row.uid.hex() for row in rows]
             new = Erasure(0, self._kind, about.hex(), uids, asked, who.id, reason=who.reason)
             new = self._put(tx, replace(new, traces=traces.noted(traces.gather(tx, rows, held))))
@@ -141,25 +136,24 @@ class SessionErasure:
 
     def done(self, erasure: Erasure) -> Erasure:
         """(5) The certificate, and the entry that has its digest."""
+        with self._tenant.vault.database.snapshot() as execute:
+            archives = named_archives(execute, self._tenant, erasure)
+        erasure = replace(erasure, archives=archives)
         signed = certificate.of_erasure(self._shared, self._tenant, erasure)
         erasure = replace(erasure, stage="done", certificate=signed.to_json())
         return self._move(erasure, {"certificate": signed.digest})
 
     # ---- how ----------------------------------------------------------------------------------------------------
 
-    def _found(self) -> tuple[bytes | None, dict[bytes, SessionKeys], list[Held]]:
-        """Whose name it is, the keys of the sessions by uid, and the rows of the keys that will go."""
+    def _found(self) -> tuple[bytes | None, list[Held]]:
+        """Whose name it is, and the rows of the keys that will go."""
         keyring, keys = self._shared.keyring, self._tenant.keys
         subject = keyring.subject(keys, keys.name_mac("subject", self._name)) if self._kind == "subject" else None
-        opened: dict[bytes, SessionKeys] = {}
+        if subject is not None:
+            return subject, keyring.held(subject=subject)
         with self._tenant.vault.database.snapshot() as execute:
             rows = self._rows(execute, subject)
-        for row in rows:
-            with suppress(KeyManagementError):  # of a session that nobody can read, nothing has to be kept
-                opened[row.uid] = withhold.keys_of(self._shared, self._tenant, row)
-        if subject is not None:
-            return subject, opened, keyring.held(subject=subject)
-        return None, opened, [key for row in rows for key in keyring.held(session=row.uid)]
+        return None, [key for row in rows for key in keyring.held(session=row.uid)]
 
     def _rows(self, execute: Any, subject: bytes | None) -> list[SessionRow]:
         """The rows of what has the name, checked."""
@@ -253,6 +247,18 @@ class SessionErasure:
 
     def _put(self, tx: Transaction, erasure: Erasure) -> Erasure:
         return erasures.put(tx.execute, self._tenant.keys.ledger, self._tenant.keys.uid, self._mac, erasure)
+
+
+def named_archives(execute: Callable[..., Any], tenant: Tenant, erasure: Erasure) -> list[str]:
+    """The names of the archives that purges wrote of what is erased, as far as the ledger's entries go back."""
+    like = "SELECT seq FROM ledger WHERE instr(entry, ?) AND instr(entry, ?) ORDER BY seq"
+    found: set[str] = set()
+    for uid in [erasure.subject] if erasure.kind == "subject" else erasure.sessions:
+        for (seq,) in execute(like, (b'"archives":', uid.encode())).fetchall():
+            for entry in tenant.vault.ledger.entries(execute, seq, seq + 1):
+                if entry.action == "retention.purge" and uid in (entry.subject, entry.session):
+                    found.update(entry.detail["archives"])
+    return sorted(found)
 
 
 def search(shared: SharedStore, tenant: Tenant, pieces: Sequence[bytes]) -> dict[str, int]:

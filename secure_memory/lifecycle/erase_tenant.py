@@ -80,7 +80,7 @@ class TenantErasure:
             for row in rows:
                 sessions.check(tenant.keys.ledger, tenant.keys.uid, row)
             found = [withhold.weigh(tx, tenant, row, keys.get(row.uid), asked) for row in rows]
-            withhold.refuse_any_kept(self._name, found)
+            withhold.refuse_kept(self._name, found)
             tx.record({"detail": {"stage": "begun"}})
             return _figures(tx)
 

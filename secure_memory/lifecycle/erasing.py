@@ -36,6 +36,11 @@ class ErasureReport:
     withheld: Sequence[Mapping[str, Any]]
     certificate: Certificate
 
+    @property
+    def all_withheld(self) -> bool:
+        """Whether nothing could be deleted yet: a hold or a law keeps all that there was, out of the agent's sight."""
+        return bool(self.withheld) and not any(self.items.values())
+
 
 @dataclass(frozen=True, slots=True)
 class ErasureInfo:
@@ -66,10 +71,11 @@ class Erasures:
 
     def subject_erase(self, subject: str, *, tenant: str = "default", reason: str | None = None) -> ErasureReport:
         """Erase a person: destroy her keys and those of all her sessions, delete what they sealed, certify it. What a hold
-        or a law keeps is withheld, as the certificate says. `reason` stands in the ledger and the certificate.
+        or a law keeps is withheld, as the certificate says: no agent sees it any more, and the purge deletes it when it may.
+        That can be all there is (`ErasureReport.all_withheld`). `reason` stands in the ledger and the certificate.
 
-        Raises ConfigurationError where there is no such subject and never was, LegalHoldError and RetentionError where all
-        there is has to be kept, StoreBusyError, AccessDeniedError, IntegrityError. Where it was interrupted, run it again.
+        Raises ConfigurationError where there is no such subject and never was, StoreBusyError, AccessDeniedError,
+        IntegrityError. Where it was interrupted, run it again.
         """
         return self._erase("subject", subject, tenant, reason)
 

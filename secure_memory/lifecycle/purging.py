@@ -142,7 +142,7 @@ class VaultPurge:
                 if planned.count("archive"):
                     archived = archiving.write(self._shared, self._survey, self._surveyed(batch), archives)
                 files += archived.files
-                for outcome in self._dispose(batch, planned.units, archived.uids):
+                for outcome in self._dispose(batch, planned.units, archived):
                     passed_over += outcome is None
                     sessions_done += outcome is not None
                     done += outcome or Disposed()
@@ -199,7 +199,7 @@ class VaultPurge:
             return [self._survey.unit(execute, known, self._asked.held) for known in batch]
 
     def _dispose(
-        self, batch: Sequence[Known], digests: Mapping[str, str], archived: frozenset[bytes]
+        self, batch: Sequence[Known], digests: Mapping[str, str], archived: archiving.Archived
     ) -> list[Disposed | None]:
         """Each session in a transaction of its own; None where it was passed over."""
         fields = {**asking(self._actor), "action": _ACTION}
@@ -212,7 +212,7 @@ class VaultPurge:
         except StalePolicyError:
             raise StalePlanError("another policy was put in force while the purge was at it", hint="purge again") from None
 
-    def _work(self, known: Known, digest: str, archived: frozenset[bytes]) -> Callable[[Transaction], Disposed | None]:
+    def _work(self, known: Known, digest: str, archived: archiving.Archived) -> Callable[[Transaction], Disposed | None]:
         keys, survey, who = self._tenant.keys, self._survey, resolve(None, None, self._actor)
 
         def work(tx: Transaction) -> Disposed | None:
@@ -224,9 +224,12 @@ class VaultPurge:
             now = survey.unit(tx.execute, known, held, exact=bool(digest))
             if not now.acts or (digest and now.digest().hex() != digest):
                 return None
-            if any(fate.done == "archive" and fate.found.uid not in archived for fate in now.fates):
+            filed = [fate.found.uid for fate in now.fates if fate.done == "archive"]
+            if not archived.uids.issuperset(filed):
                 return None  # it came to be due for the archive since the archive was written
-            return dispose(tx, self._tenant, now, {"policy": self._policy.digest, "as_of": clock.rfc3339(self._now)})
+            said = {"policy": self._policy.digest, "as_of": clock.rfc3339(self._now)}
+            where = {"archives": [Path(file).name for file in archived.files]} if filed else {}
+            return dispose(tx, self._tenant, now, {**said, **where})
 
         return work
 

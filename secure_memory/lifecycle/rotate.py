@@ -79,7 +79,7 @@ def _destroyed(shared: SharedStore, actor: Actor | None, provider: KeyProvider, 
 
 
 def turn_epoch(shared: SharedStore, actor: Actor | None, *, new_key: bool) -> tuple[str, list[str]]:
-    """Draw a new store root and destroy the KEK that wraps the old one, so that backups of the keyring from before go dark;
+    """Draw a new store root and destroy each KEK that ever wrapped the old one, so that older sets of keys go dark;
     returns the id of the KEK that wraps the new one, and of those that were destroyed.
 
     1. store.json has the new root, wrapped under the newest KEK, beside the old one.
@@ -87,7 +87,8 @@ def turn_epoch(shared: SharedStore, actor: Actor | None, *, new_key: bool) -> tu
     3. The tenants' roots are wrapped under the new root.
     4. The list of tombstones is MACed under it.
     5. store.json has the new root alone.
-    6. The KEK that wrapped the old root is destroyed, where that can be done from here.
+    6. Each older KEK is destroyed, where that can be done from here: rotating the KEK alone wraps the same root anew, so a
+       backup from before that opens with the KEK of its day.
 
     Whoever opens the store in between finds both roots in store.json, and tries both. Raises ConfigurationError where no KEK
     is newer than the one that wraps the root.
@@ -105,9 +106,8 @@ def turn_epoch(shared: SharedStore, actor: Actor | None, *, new_key: bool) -> tu
     shared.keyring.reload()
     newest, before = wrapped_by(shared.manifest.wrapped_root), wrapped_by(manifest.wrapped_root)
     _record(shared, actor, {"what": "epoch", "stage": "done", "kek": newest, "before": before})
-    if before not in provider.versions() or provider.kind == "env":
-        return newest, []
-    return newest, [_destroyed(shared, actor, provider, before)]  # (6)
+    older = provider.versions()[provider.versions().index(newest) + 1 :] if provider.kind != "env" else ()
+    return newest, [_destroyed(shared, actor, provider, old) for old in older]  # (6)
 
 
 def begin(manifest: Manifest, provider: KeyProvider) -> Manifest:

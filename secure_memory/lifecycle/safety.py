@@ -37,7 +37,10 @@ class Limit:
     @classmethod
     def parse(cls, max_delete: str | None, max_clock_jump: str) -> Limit:
         """The limit that these texts say ("5%" or "1000"; a duration or "any"). Raises ValueError."""
-        jump = None if max_clock_jump == "any" else durations.parse(max_clock_jump)
+        try:
+            jump = None if max_clock_jump == "any" else durations.parse(max_clock_jump)
+        except ValueError as error:
+            raise ValueError(f"how far the clock may have moved is {error}; or any") from None
         if max_delete is None:
             return cls(jump=jump)
         found = _MOST.fullmatch(max_delete)

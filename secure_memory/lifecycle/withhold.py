@@ -5,7 +5,8 @@
   copy of what was sealed under them: backups of the vault as well.
 - The session can't be found by its name any more, and its names are gone; it keeps the subject's uid, by which holds cover
   it, and its tags, by which rules do. The purge deletes it when it may.
-- Where everything is kept, nothing is done, and whoever asked is told by what.
+- Where everything is kept, everything moves: the request was made, no agent sees anything of it any more, and only the
+  reason that the certificate states keeps it.
 
 Called by `lifecycle.erase`; whoever may export a subject's data may read it (`Erasures.subject_withheld`).
 """
@@ -13,7 +14,6 @@ Called by `lifecycle.erase`; whoever may export a subject's data may read it (`E
 from __future__ import annotations
 
 import os
-from collections import Counter
 from typing import Any, NamedTuple
 
 from secure_memory import clock
@@ -99,33 +99,57 @@ def _unique(tx: Transaction, row: SessionRow) -> list[ItemRow]:
     return sorted(found.values(), key=lambda item: (item.created, item.id))
 
 
-def refuse_all_kept(tenant: str, found: list[Weighed]) -> None:
-    """Raise LegalHoldError or RetentionError where there is nothing that may be deleted, and something that may not."""
-    outcomes = [outcome for one in found for _, outcome in one.kept]
-    if not outcomes or any(one.free for one in found):
+def refuse_kept(tenant: str, found: list[Weighed]) -> None:
+    """Raise LegalHoldError or RetentionError where anything may not be deleted: a tenant goes whole or not at all."""
+    reasons = _reasons([outcome for one in found for _, outcome in one.kept])
+    if not reasons:
         return
-    why = "; ".join(sorted({f"{count} items {said}" for said, count in Counter(one.why for one in outcomes).items()}))
-    message = f"tenant {tenant!r}: nothing may be erased yet: {why}"
-    if any(outcome.state == "held" for outcome in outcomes):
+    told = "; ".join(f"{count} {'item' if count == 1 else 'items'} {one.words()}" for one, (count, _) in reasons)
+    message = f"tenant {tenant!r}: nothing may be erased yet, since something has to be kept: {told}"
+    if any(one.state == "held" for one, _ in reasons):
         raise LegalHoldError(message, hint="`secmem hold list` shows the holds; erase again when they are released")
     raise RetentionError(message, hint="`secmem policy explain` shows the rule; erase again when its time has passed")
 
 
-def refuse_any_kept(tenant: str, found: list[Weighed]) -> None:
-    """Raise LegalHoldError or RetentionError where anything may not be deleted: a tenant goes whole or not at all."""
-    refuse_all_kept(tenant, [Weighed(one.kept, 0) for one in found])
+class _Reason(NamedTuple):
+    """Why items are kept: the state of their outcome, by which rules (with their law), for which matters."""
+
+    state: str
+    rules: tuple[str, ...]
+    matters: tuple[str, ...]
+
+    def words(self) -> str:
+        """For whoever asked."""
+        if self.state == "held":
+            return f"held for matter {', '.join(self.matters)}"
+        return f"kept by {', '.join(self.rules)}"
+
+
+def _reasons(outcomes: list[Outcome]) -> list[tuple[_Reason, tuple[int, int | None]]]:
+    """Each reason, how many items it keeps, and until when it keeps the last of them (microseconds; None: nobody knows)."""
+    found: dict[_Reason, list[int | None]] = {}
+    for outcome in outcomes:
+        rules = tuple(f"{rule.id}: {rule.law}" if rule.law else rule.id for rule in outcome.rules)
+        until = None if outcome.state == "held" else outcome.keep_until
+        found.setdefault(_Reason(outcome.state, rules, outcome.matters), []).append(until)
+    return [
+        (reason, (len(times), None if None in times else max(time for time in times if time is not None)))
+        for reason, times in sorted(found.items())
+    ]
 
 
 def said_of(row: SessionRow, kept: list[tuple[ItemRow, Outcome]]) -> list[dict[str, Any]]:
-    """What the certificate says of the items that are kept: one record for each reason and day."""
-    counted: Counter[tuple[str, tuple[str, ...], tuple[str, ...], str | None]] = Counter()
-    for _, outcome in kept:
-        laws = tuple(f"{rule.id}: {rule.law}" if rule.law else rule.id for rule in outcome.rules)
-        until = None if outcome.keep_until is None else clock.rfc3339(outcome.keep_until)
-        counted[outcome.state, laws, outcome.matters, None if outcome.state == "held" else until] += 1
+    """What the certificate says of the items that are kept: one record for each reason, with the day of its last item."""
     return [
-        {"session": row.uid.hex(), "why": why, "rules": list(laws), "matters": list(matters), "until": until, "items": count}
-        for (why, laws, matters, until), count in sorted(counted.items(), key=repr)
+        {
+            "session": row.uid.hex(),
+            "why": reason.state,
+            "rules": list(reason.rules),
+            "matters": list(reason.matters),
+            "until": None if until is None else clock.rfc3339(until),
+            "items": count,
+        }
+        for reason, (count, until) in _reasons([outcome for _, outcome in kept])
     ]
 
 

@@ -44,8 +44,8 @@ class Cited(NamedTuple):
 class Outcome:
     """What happens to an item. `action` happens at `at`; both are None where nothing does, or nobody can say yet when.
 
-    `due` is the earliest ceiling and `keep_until` the latest floor, None where there is none or it has not begun. `rules`
-    are those that decide, `matters` the holds.
+    `due` is the earliest ceiling and `keep_until` the latest floor, in a conflict the latest one that a person weighs; None
+    where there is none or it has not begun. `rules` are those that decide, `matters` the holds.
     """
 
     state: State
@@ -74,7 +74,7 @@ def resolve(retention: Retention, facts: Facts, now: int, home: str | None = Non
         action,
         _known(at),
         _known(weighed.due),
-        _known(weighed.keep_until) or None,
+        _known(weighed.disputed if state == "conflict" else weighed.keep_until) or None,
         cited,
         matters,
         _why(state, action, cited, matters, _known(until), asked=weighed.asked),

@@ -35,8 +35,9 @@ class Erasure:
 
     `sessions` are those it is about, `kept` those of them that live on under other keys; `items` counts what is erased by
     kind; `keys` are the ids of the destroyed keys, and `listed` is how long the list of tombstones was then; `withheld` says
-    what is kept, by which law or matter, until when; `traces` are bytes to search the files for, until they were. Of
-    a tenant, `subject` and `sessions` are its uid and its vault's, and `figures` say how much there was.
+    what is kept, by which law or matter, until when; `archives` are the files that purges wrote of it before; `traces` are
+    bytes to search the files for, until they were. Of a tenant, `subject` and `sessions` are its uid and its vault's, and
+    `figures` say how much there was.
     """
 
     id: int
@@ -53,6 +54,7 @@ class Erasure:
     keys: Sequence[Mapping[str, Any]] = ()
     listed: int = 0
     withheld: Sequence[Mapping[str, Any]] = ()
+    archives: Sequence[str] = ()
     traces: Sequence[str] = ()
     searched: Mapping[str, int] = field(default_factory=dict)
     figures: Mapping[str, Any] = field(default_factory=dict)
@@ -79,6 +81,12 @@ def every(execute: Callable[..., Any], ledger_key: Key, tenant: bytes) -> list[E
 def asked_for(execute: Callable[..., Any], ledger_key: Key, tenant: bytes) -> dict[str, int]:
     """When the erasure was asked for of sessions that are kept nevertheless: microseconds by uid, for the purge to know."""
     return {uid: erasure.begun for erasure in every(execute, ledger_key, tenant) for uid in erasure.kept}
+
+
+def unfinished(execute: Callable[..., Any], ledger_key: Key, tenant: bytes) -> set[str]:
+    """The uids of sessions and subjects whose erasure goes on, or was interrupted."""
+    going = [one for one in every(execute, ledger_key, tenant) if not one.is_past("done")]
+    return {uid for one in going for uid in (*one.sessions, *([one.subject] if one.kind == "subject" else []))}
 
 
 def refuse_other(execute: Callable[..., Any], ledger_key: Key, tenant: bytes, name: bytes, known: Erasure | None) -> None:

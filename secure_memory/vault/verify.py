@@ -6,7 +6,8 @@
    that the ledger knows as this session's; every branch of
    the ledger has its row, with our MAC and the uid that the ledger names.
 4. The items of every branch, from its base to its head, form the chain that the ledger's newest write names.
-5. Every item opens in its place; a session that was erased has none.
+5. Every item opens in its place; a session that was erased has none. (One whose erasure was interrupted may have items that
+   no key opens any more: their places are proven, and whoever erases it again deletes them.)
 6. There are no items of branches that the ledger does not know.
 7. Every row of usage has our MAC, belongs to a known session and branch, and says what the ledger says was spent.
 """
@@ -28,8 +29,8 @@ from secure_memory.vault.branches import BranchRow
 from secure_memory.vault.control import Control
 from secure_memory.vault.database import Database
 
-KeyOf = Callable[[sessions.SessionRow], AESGCM]
-"""The cipher of a session's key. Raises KeyManagementError where it can't be had."""
+KeyOf = Callable[[sessions.SessionRow], "AESGCM | None"]
+"""The cipher of a session's key, None where the key was destroyed. Raises KeyManagementError where it can't be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def verify(execute: Callable[..., Any], database: Database, key_of: KeyOf, progr
     control = _checked_control(execute, database, checked)  # (2)
     holds.all_holds(execute, control, database.ledger_key, database.identity.tenant)
     rows = {row.id: row for row in sessions.rows(execute)}
-    ciphers: dict[int, AESGCM] = {}
+    ciphers: dict[int, AESGCM | None] = {}
     for row in rows.values():  # (3)
         sessions.check(database.ledger_key, database.identity.tenant, row)
         known = checked.heads.get(row.branch)
@@ -73,8 +74,8 @@ def verify(execute: Callable[..., Any], database: Database, key_of: KeyOf, progr
             history.prove(found, branch, head.base_position, head.base_link, head)  # (4)
             if found and row_.id not in ciphers:
                 raise TamperedError("it was erased, and has items", hint=VERIFY_HINT)
-            if found:
-                history.unsealed(found, ciphers[row_.id], database.identity.tenant, row_.uid)  # (5)
+            if found and (cipher := ciphers[row_.id]) is not None:
+                history.unsealed(found, cipher, database.identity.tenant, row_.uid)  # (5)
         except TamperedError as error:
             raise TamperedError(f"session {known.session}: {error}", hint=VERIFY_HINT) from None
         items += len(found)

@@ -86,15 +86,6 @@ def test_someone_unknown(desk: Path, run: Callable[..., Any]) -> None:
     assert "secmem: tenant 'acme' has no such subject, and none of that name was erased" in done.err
 
 
-def test_a_hold_is_exit_code_8(desk: Path, run: Callable[..., Any]) -> None:
-    """Where all of it is held nothing is done, and the code says why."""
-    assert 0 == run("hold", "place", "M-14", "--tenant", "acme", "--subject", "ana").code
-    done = run("subject", "erase", "ana", "--tenant", "acme", "--yes")
-    assert 8 == done.code
-    assert "held by matter M-14" in done.err
-    assert 8 == run("tenant", "erase", "acme", "--yes").code
-
-
 def test_a_certificate_is_never_written_over(desk: Path, run: Callable[..., Any]) -> None:
     """A file that is there could be another erasure's: it is refused before anything is erased."""
     file = desk.parent / "c.json"
@@ -143,3 +134,21 @@ def test_erasures_are_listed(desk: Path, run: Callable[..., Any], talk: Callable
     said = json.loads(run("subject", "erased", "--tenant", "acme", "--json").out)
     assert [("done", 4, 1, "request 17")] == [(one["stage"], one["items"], one["withheld"], one["reason"]) for one in said]
     assert "ana" not in json.dumps(said[0]["certificate"])
+
+
+@pytest.mark.parametrize("how", [(), ("--json",)])
+def test_where_all_of_it_is_kept(desk: Path, run: Callable[..., Any], how: tuple[str, ...]) -> None:
+    """A request that a hold defers whole is taken: the certificate is shown, and the exit code says that nothing is gone
+    yet, the second time too."""
+    assert 0 == run("hold", "place", "M-14", "--tenant", "acme").code
+    for _ in range(2):
+        done = run("subject", "erase", "ana", "--tenant", "acme", "--yes", *how)
+        assert 8 == done.code
+        if how:
+            assert (True, {}) == ((said := json.loads(done.out))["all_withheld"], said["items"])
+        else:
+            assert "4 items of session" in done.out
+            assert "nothing could be deleted yet" in done.err
+    assert 8 == (tenant := run("tenant", "erase", "acme", "--yes")).code
+    assert "4 items held for matter M-14" in tenant.err
+    assert 1 == run("session", "show", "user_123", "--tenant", "acme").code

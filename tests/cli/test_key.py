@@ -57,7 +57,7 @@ def test_a_vault_and_a_person(desk: Path, run: Callable[..., Any]) -> None:
     """Each says the version of the new key, and how much was sealed anew."""
     assert "the file of tenant acme is under version 2 of its key" in run("key", "rotate", "--vault", "acme").out
     done = run("key", "rotate", "--subject", "ana", "--tenant", "acme")
-    assert "1 sessions with 4 items were sealed anew, under version 2" in done.out
+    assert "sealed anew: 1 session with 4 items, under version 2" in done.out
     assert 0 == run("audit", "verify").code
 
 

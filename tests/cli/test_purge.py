@@ -79,7 +79,7 @@ def test_it_is_applied(due: Path, run: Run) -> None:
     assert f"archive {file}" in done.out
     assert 0o600 == stat.S_IMODE(file.stat().st_mode)
     checked = run("archive", "verify", str(file))
-    assert (0, True) == (checked.code, checked.out.startswith("ok: 1 items of 1 sessions, sha256:"))
+    assert (0, True) == (checked.code, checked.out.startswith("ok: 1 item of 1 session, sha256:"))
     (line,) = run("archive", "read", str(file)).out.splitlines()
     told = json.loads(line)
     assert ("acme", "user_123", "ana", "create_ticket") == (
@@ -123,12 +123,20 @@ def test_json(due: Path, run: Run) -> None:
     assert "units" not in acme
 
 
+def test_a_limit_without_apply(desk: Path, run: Run) -> None:
+    """A cron job that has a limit and forgot --apply would delete nothing, for ever: it is told so."""
+    done = run("purge", "--max-delete", "5%")
+    assert (2, True) == (done.code, "hint: add --apply, or leave --max-delete away" in done.err)
+
+
 @pytest.mark.parametrize("kind", sorted(schedules.SCHEDULES))
 def test_schedules(run: Run, kind: str, tmp_path: Path) -> None:
     """Each schedule names the store and a limit, and is printed without opening anything."""
     done = run("purge", "--print-schedule", kind, "--store", str(tmp_path / "my %store"))
     assert (0, "") == (done.code, done.err)
     assert "--apply" in done.out
+    assert "SECMEM_ANCHOR" in done.out  # else each night's container would begin its anchors anew
+    assert "--reason" in done.out
     assert {"cron": "5\\%", "systemd": "5%%", "k8s": '"5%"'}[kind] in done.out
     assert {"cron": "my \\%store'", "systemd": 'my %%store"', "k8s": 'my %store"'}[kind] in done.out
     assert "{" not in done.out.replace("{name", "").replace("{secretName", "").replace("{claimName", "")

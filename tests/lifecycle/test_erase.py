@@ -500,3 +500,44 @@ def test_what_a_person_reads_says_what_matters(told: Store) -> None:
         assert part in text
     assert "No date is given" in " ".join(text.split())
     assert 95 >= max(map(len, text.splitlines()))
+
+
+ARCHIVED = """
+apiVersion: secmem/v1
+kind: Policy
+metadata: {name: archived, version: 1}
+retention: {rules: [{id: records, select: {kind: [message]}, max: P1D, action: archive}]}
+"""
+
+
+def test_an_interrupted_erasure_is_no_tampering(told: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its keys and its rows a store is whole and can be verified and purged: what no key opens is proven in its
+    place, and the erasure, run again, deletes it."""
+
+    def dies(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SessionErasure, "rows", dies)
+        with pytest.raises(KeyboardInterrupt):
+            told.subject_erase("ana")
+    assert [6] == [report.items for report in told.audit_verify(tenant="default")]
+    told.purge(apply=True)
+    told.subject_erase("ana")
+    assert [1] == [report.items for report in told.audit_verify(tenant="default")]
+
+
+def test_archives_are_named(told: Store, tmp_path: Path, noon: Any) -> None:
+    """What was archived before is not erased: the certificate names the files, and does not say that nothing is kept; it
+    names none that is only about others, and for one session only that session's."""
+    (tmp_path / "policy.yaml").write_text(ARCHIVED)
+    told.policy_apply(tmp_path / "policy.yaml")
+    noon.now += 400 * 86_400_000_000
+    (file,) = told.purge(apply=True, max_clock_jump="any").done.archives  # type: ignore[union-attr]
+    say(told, "four", "carl says one", subject="carl")
+    for report in (told.session_erase("one"), told.subject_erase("ana")):
+        assert [Path(file).name] == report.certificate.statement["archives"]
+        text = report.certificate.text()
+        assert Path(file).name in text
+        assert "Nothing of it was kept" not in text
+    assert [] == told.subject_erase("carl").certificate.statement["archives"]

@@ -210,6 +210,16 @@ def test_keys_db_is_not_under_the_old_root_any_more(filed: SecureStore, tmp_path
     assert roots
 
 
+def test_an_epoch_turn_destroys_every_older_kek(filed: SecureStore) -> None:
+    """A KEK that was rotated away before wrapped the same root: it would open older sets of keys, so it goes as well."""
+    (first,) = filed._shared.provider.versions()
+    second = filed.key_rotate(new_key=True).kek
+    report = filed.key_rotate(epoch=True, new_key=True)
+    left = FileKeyProvider(filed._shared.provider.path).versions()  # type: ignore[attr-defined]
+    assert ({first, second}, (report.kek,)) == (set(report.destroyed), left)
+    filed.audit_verify()
+
+
 def test_an_epoch_needs_a_newer_kek(filed: SecureStore) -> None:
     """With one KEK alone nothing would go dark: it refuses, and changes nothing."""
     before = filed._shared.manifest

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
+from secure_memory import clock
 from secure_memory.errors import (
     AccessDeniedError,
     ConfigurationError,
     KeyDestroyedError,
-    LegalHoldError,
-    RetentionError,
 )
+from secure_memory.policy.durations import parse
 from secure_memory.store import SecureStore
 
 HELD = {"role": "user", "content": "said before the claim"}
@@ -99,27 +99,53 @@ def test_the_old_keys_are_destroyed(claimed: SecureStore) -> None:
     assert [2] == [key.version for key in held]
 
 
-def test_where_all_of_it_is_held_nothing_is_done(store: SecureStore) -> None:
-    """A hold on everything refuses the erasure, names the matter, and leaves everything as it was."""
-    add(store, "one", HELD)
+@pytest.mark.parametrize("kind", ["subject", "session"])
+def test_where_all_of_it_is_held_all_is_withheld(store: SecureStore, kind: str) -> None:
+    """A request that a hold defers whole counts: the agent sees nothing of it, the privacy role all of it, the certificate
+    says which matter keeps it, and once the hold is released the purge deletes it without being asked again."""
+    add(store, "one", HELD, FREE)
     store.hold_place("M-14", subject="ana")
-    with pytest.raises(LegalHoldError, match="1 items held by matter M-14"):
-        store.subject_erase("ana")
-    with pytest.raises(LegalHoldError):
-        store.session_erase("one")
-    assert [HELD] == store.session_show("one")
+    report = store.subject_erase("ana") if kind == "subject" else store.session_erase("one")
+    assert (True, {}) == (report.all_withheld, dict(report.items))
+    (kept,) = report.withheld
+    assert ("held", ["M-14"], None, 2) == (kept["why"], kept["matters"], kept["until"], kept["items"])
+    assert [] == asyncio.run(store.session("one", subject="ana").get_items())
+    assert [HELD, FREE] == store.subject_withheld(kept["session"])
+    for part in ("Nothing could be deleted yet", "2 items of session", "legal hold M-14; until the hold is released"):
+        assert part in " ".join(report.certificate.text().split())
+    assert (0, 2) == ((planned := store.purge(max_clock_jump="any")).count("delete"), planned.count("held"))
     store.hold_release(1)
-    assert {"message": 1} == store.subject_erase("ana").items
+    assert 2 == store.purge(apply=True, max_clock_jump="any").done.deleted  # type: ignore[union-attr]
+    store.audit_verify()
+
+
+def test_it_is_said_once_for_many_items(store: SecureStore, tmp_path: Path, noon: Any) -> None:
+    """Items whose floors end at different times are one line of the certificate, with the day of the last of them."""
+    (tmp_path / "broker.yaml").write_text(FLOOR)
+    store.policy_apply(tmp_path / "broker.yaml")
+    for _ in range(3):
+        noon.now += 86_400_000_000
+        add(store, "one", {"role": "assistant", "content": "buy"})
+    (kept,) = store.subject_erase("ana").withheld
+    assert (3, clock.rfc3339(parse("P3Y").after(noon()))) == (kept["items"], kept["until"])
+
+
+def test_a_foreign_law_is_said_with_its_day(store: SecureStore, tmp_path: Path) -> None:
+    """A law of another jurisdiction keeps it until a person decides: the certificate says so, and when that law ends."""
+    (tmp_path / "broker.yaml").write_text(FLOOR.replace("binding: law", "binding: law, jurisdiction: US"))
+    store.policy_apply(tmp_path / "broker.yaml")
+    add(store, "one", {"role": "assistant", "content": "buy"})
+    report = store.subject_erase("ana")
+    (kept,) = report.withheld
+    assert ("conflict", True) == (kept["why"], kept["until"] is not None)
+    assert "a law of another jurisdiction: a person has to decide" in " ".join(report.certificate.text().split())
 
 
 def test_a_law_defers_an_erasure(store: SecureStore, tmp_path: Path) -> None:
-    """A floor that is law keeps what it is about, until the day it says; where it keeps all, it refuses."""
+    """A floor that is law keeps what it is about, until the day it says; the rest is erased."""
     (tmp_path / "broker.yaml").write_text(FLOOR)
     store.policy_apply(tmp_path / "broker.yaml")
-    add(store, "one", {"role": "assistant", "content": "buy"})
-    with pytest.raises(RetentionError, match="broker-communications"):
-        store.subject_erase("ana")
-    add(store, "one", FREE)
+    add(store, "one", {"role": "assistant", "content": "buy"}, FREE)
     (kept,) = store.subject_erase("ana").withheld
     assert ("deferred", ["broker-communications: 17 CFR 240.17a-4(b)(4)"], 1) == (
         kept["why"],

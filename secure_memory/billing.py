@@ -19,6 +19,7 @@ from secure_memory import audit, clock, prices
 from secure_memory.actor import Actor
 from secure_memory.audit import names_of
 from secure_memory.errors import KeyManagementError, TamperedError
+from secure_memory.facet import Facet
 from secure_memory.ledger.ledger import VERIFY_HINT
 from secure_memory.prices import Prices
 from secure_memory.shared import SYSTEM_TENANT, SharedStore, record
@@ -64,14 +65,8 @@ class UsageTotal:
         return tuple(getattr(self, name) or "" for name in BY)
 
 
-class Billing:
+class Billing(Facet):
     """The method of a store that knows what was spent in it. `SecureStore` has the rest."""
-
-    def _open(self) -> SharedStore:
-        raise AssertionError("a store has it")  # pragma: no cover
-
-    def _who(self) -> Actor | None:
-        raise AssertionError("a store has it")  # pragma: no cover
 
     def usage(
         self,

@@ -14,6 +14,7 @@ from secure_memory import audit
 from secure_memory.actor import Actor, program, resolve
 from secure_memory.conversation import Conversation
 from secure_memory.errors import ConfigurationError
+from secure_memory.facet import Facet
 from secure_memory.items import Item
 from secure_memory.revealing import need_reason, unknown
 from secure_memory.service import run_blocking
@@ -44,17 +45,8 @@ class SessionInfo:
     reason: str | None = None
 
 
-class Catalogue:
+class Catalogue(Facet):
     """The methods of a store that are about its conversations. `SecureStore` has the rest."""
-
-    _actor: Actor | None
-    _require_actor: bool
-
-    def _open(self) -> SharedStore:
-        raise AssertionError("a store says whether it is open")  # pragma: no cover
-
-    def _who(self) -> Actor | None:
-        raise AssertionError("a store says who asks")  # pragma: no cover
 
     def sessions(
         self,

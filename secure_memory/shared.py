@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from secure_memory import directory, fork, inforce, keys_db
+from secure_memory.actions import GRANTED
 from secure_memory.actor import Actor, program, resolve
 from secure_memory.directory import Manifest
 from secure_memory.errors import ConfigurationError, RollbackError, SecureMemoryError
@@ -21,7 +22,6 @@ from secure_memory.keys.opened import TenantKeys
 from secure_memory.keys.provider import KeyProvider
 from secure_memory.ledger.anchor import Anchor
 from secure_memory.log import get_logger
-from secure_memory.policy.model import ACTIONS
 from secure_memory.tenancy import Tenant
 from secure_memory.vault.anchoring import Identity
 from secure_memory.vault.commits import Operation, perform_blocking
@@ -256,7 +256,7 @@ def transact(tenant: Tenant, work: Callable[[Transaction], T], action: str, acto
 
         def run(tx: Transaction, policy: InForce = policy) -> T:
             govern(tx, policy)
-            if action in ACTIONS:  # opening and closing are nobody's to forbid
+            if action in GRANTED:  # opening and closing are nobody's to forbid
                 policy.authorise(who, action, f"tenant {tenant.keys.name!r}")
             return work(tx)
 

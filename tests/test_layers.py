@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 # Everyone may use these.
-COMMON = {"errors", "actor", "clock", "items", "log", "fork"}
+COMMON = {"errors", "actions", "actor", "clock", "items", "log", "fork"}
 
 # What a room may import besides itself: everything below it.
 VAULT = COMMON | {"ledger", "keys.key"}  # of keys the values only, Key and context(): no provider, no keyring
@@ -38,9 +38,9 @@ REVEALING = PAUSING | {"pausing"}
 SHARED = REVEALING | {"revealing", "directory", "keys_db", "scrubbing"}  # a store that is open in this process
 REGISTRY = SHARED | {"shared"}  # which stores are
 AGENTS_SDK = REGISTRY | {"registry"}
-AUDIT = SHARED | {"shared"}
-LIFECYCLE = AUDIT | {"audit", "registry", "verification"}
-VERIFICATION = BILLING = CATALOGUE = AUDIT | {"audit", "prices"}
+AUDIT = FACET = SHARED | {"shared"}
+LIFECYCLE = AUDIT | {"audit", "facet", "registry", "verification"}
+VERIFICATION = BILLING = CATALOGUE = AUDIT | {"audit", "facet", "prices"}
 STORE = AGENTS_SDK | {"lifecycle", "audit", "verification", "billing", "catalogue"} | {"agents_sdk"}  # for `store.session()`
 ABOVE = STORE | {"store"}
 
@@ -67,6 +67,7 @@ ROOMS: dict[str, set[str]] = {
     "keys_db": KEYS_DB,
     "shared": SHARED,
     "registry": REGISTRY,
+    "facet": FACET,
     "audit": AUDIT,
     "verification": VERIFICATION,
     "prices": COMMON,

@@ -23,22 +23,6 @@ from secure_memory import clock
 VERSION = 1
 MAX_INTEGER = 2**53  # RFC 8785 3.2.2.3 by way of I-JSON (RFC 7493 2.2)
 
-ACTIONS = frozenset(
-    f"{noun}.{verb}"
-    for noun, verbs in {
-        "session": "create read append pop clear branch usage review tag assign end reveal redact withhold tampered",
-        "subject": "export erase",
-        "tenant": "create erase",
-        "policy": "apply",
-        "retention": "plan purge",
-        "hold": "place release",
-        "key": "rotate destroy",
-        "audit": "read export verify gap",
-        "access": "denied",
-        "store": "create open close backup restore import",
-    }.items()
-    for verb in verbs.split()
-)
 OUTCOMES = frozenset({"ok", "denied", "failed"})
 
 

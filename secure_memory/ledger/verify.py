@@ -22,9 +22,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from secure_memory.actions import ACTIONS
 from secure_memory.errors import TamperedError
 from secure_memory.ledger import merkle
-from secure_memory.ledger.entry import ACTIONS, OUTCOMES, Entry, parse
+from secure_memory.ledger.entry import OUTCOMES, Entry, parse
 from secure_memory.ledger.ledger import VERIFY_HINT, Execute, HeadRow, Ledger, Row, Tail, head_of
 from secure_memory.ledger.pruning import Coverage
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from secure_memory import clock
 from secure_memory import items as sdk_items
-from secure_memory.actor import Actor
 from secure_memory.errors import ConfigurationError, TamperedError
+from secure_memory.facet import Facet
 from secure_memory.lifecycle import archive
 from secure_memory.shared import SharedStore
 
@@ -47,14 +47,8 @@ class ArchivedItem:
     item: sdk_items.Item
 
 
-class Archives:
+class Archives(Facet):
     """The methods of a store that are about its archives. `SecureStore` has the rest."""
-
-    def _open(self) -> SharedStore:
-        raise AssertionError("a store says whether it is open")  # pragma: no cover
-
-    def _who(self) -> Actor | None:
-        raise AssertionError("a store says who asks")  # pragma: no cover
 
     def archive_verify(self, file: PathLike) -> ArchiveInfo:
         """Check a whole archive. It is an `audit.verify` entry. Raises TamperedError where it was edited or cut off,

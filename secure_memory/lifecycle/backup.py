@@ -25,6 +25,7 @@ from typing import Literal
 from secure_memory import audit, clock, directory
 from secure_memory.actor import Actor
 from secure_memory.errors import ConfigurationError, StoreBusyError
+from secure_memory.facet import Facet
 from secure_memory.keys.copying import KeysCopied
 from secure_memory.lifecycle import backup_set
 from secure_memory.lifecycle.backup_set import BackupSet, CopiedVault, Kind
@@ -58,14 +59,8 @@ class BackupReport:
     sets: tuple[KeptSet, ...]
 
 
-class Backups:
+class Backups(Facet):
     """The method of a store that copies it. `SecureStore` has the rest."""
-
-    def _open(self) -> SharedStore:
-        raise AssertionError("a store says whether it is open")  # pragma: no cover
-
-    def _who(self) -> Actor | None:
-        raise AssertionError("a store says who asks")  # pragma: no cover
 
     def backup(
         self,

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from secure_memory import items as sdk_items
-from secure_memory.actor import Actor, resolve
+from secure_memory.actor import resolve
 from secure_memory.cleaning import Cleaning, originals
+from secure_memory.facet import Facet
 from secure_memory.ledger.entry import BranchHead
 from secure_memory.lifecycle.exporting import session_names
 from secure_memory.lifecycle.scanning import Progress, ScanReport, scan_database, scan_tenant
 from secure_memory.service import Spot, run_blocking
-from secure_memory.shared import SharedStore
 from secure_memory.tenancy import Asker, Opened
 from secure_memory.vault import branches, history, pruning, seal, wal
 from secure_memory.vault.commits import Operation
@@ -51,16 +51,8 @@ class Cleansed:
     entities: Mapping[str, int]
 
 
-class Cleansing:
+class Cleansing(Facet):
     """The methods of a store that hold what is stored against the policy. `SecureStore` has the rest."""
-
-    _require_actor: bool
-
-    def _open(self) -> SharedStore:
-        raise AssertionError("a store says whether it is open")  # pragma: no cover
-
-    def _who(self) -> Actor | None:
-        raise AssertionError("a store says who asks")  # pragma: no cover
 
     def redact_scan(
         self,

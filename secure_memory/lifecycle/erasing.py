@@ -11,12 +11,13 @@ from secure_memory import audit
 from secure_memory import items as sdk_items
 from secure_memory.actor import Actor, program, resolve
 from secure_memory.errors import ConfigurationError
+from secure_memory.facet import Facet
 from secure_memory.items import Item
 from secure_memory.lifecycle import certificate, reserve, withhold
 from secure_memory.lifecycle.certificate import Certificate
 from secure_memory.lifecycle.erase import Kind, SessionErasure
 from secure_memory.lifecycle.erase_tenant import TenantErasure
-from secure_memory.shared import SharedStore, record, transact
+from secure_memory.shared import record, transact
 from secure_memory.vault import erasures, history, sessions
 from secure_memory.vault.erasures import Erasure
 from secure_memory.vault.sessions import SessionRow
@@ -60,14 +61,8 @@ class ErasureInfo:
     certificate: Certificate | None
 
 
-class Erasures:
+class Erasures(Facet):
     """The methods of a store that erase. `SecureStore` has the rest."""
-
-    def _open(self) -> SharedStore:
-        raise AssertionError("a store says whether it is open")  # pragma: no cover
-
-    def _who(self) -> Actor | None:
-        raise AssertionError("a store says who asks")  # pragma: no cover
 
     def subject_erase(self, subject: str, *, tenant: str = "default", reason: str | None = None) -> ErasureReport:
         """Erase a person: destroy her keys and those of all her sessions, delete what they sealed, certify it. What a hold

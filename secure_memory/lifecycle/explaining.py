@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from secure_memory import clock
-from secure_memory.actor import Actor
 from secure_memory.errors import ConfigurationError
+from secure_memory.facet import Facet
 from secure_memory.lifecycle.fates import Fate, Known
 from secure_memory.lifecycle.surveying import Survey
 from secure_memory.policy.retention import Cited
-from secure_memory.shared import SharedStore, transact
+from secure_memory.shared import transact
 from secure_memory.vault import erasures, holds, sessions
 from secure_memory.vault.holds import Hold
 from secure_memory.vault.sessions import SessionRow
@@ -53,14 +53,8 @@ class SessionExplained:
     items: tuple[ItemsExplained, ...]
 
 
-class Explaining:
+class Explaining(Facet):
     """The method of a store that explains a conversation's fate. `SecureStore` has the rest."""
-
-    def _open(self) -> SharedStore:
-        raise AssertionError("a store says whether it is open")  # pragma: no cover
-
-    def _who(self) -> Actor | None:
-        raise AssertionError("a store says who asks")  # pragma: no cover
 
     def policy_explain(self, session_id: str, *, tenant: str = "default", as_of: int | None = None) -> SessionExplained:
         """What the policy in force does with each item of a conversation, as of now or a time in microseconds, with the

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from secure_memory import clock
+from secure_memory.actions import GRANTED
 from secure_memory.actor import Actor, as_actor
 from secure_memory.errors import ConfigurationError, PolicyError, SecureMemoryError
 from secure_memory.inforce import InForce, of_system, put_in_force
 from secure_memory.lifecycle.explaining import Explaining
 from secure_memory.policy.access import Decision, allows, decide
 from secure_memory.policy.matching import KINDS
-from secure_memory.policy.model import ACTIONS, Policy, RetentionRule
+from secure_memory.policy.model import Policy, RetentionRule
 from secure_memory.policy.weakening import surely_not_shorter, weakenings
 from secure_memory.shared import SYSTEM_TENANT, SharedStore, transact
 from secure_memory.vault.transaction import Transaction
@@ -45,12 +46,6 @@ class PolicyApplied:
 
 class Governing(Explaining):
     """The methods of a store that are about its policy. `SecureStore` has the rest."""
-
-    def _open(self) -> SharedStore:
-        raise AssertionError("a store says whether it is open")  # pragma: no cover
-
-    def _who(self) -> Actor | None:
-        raise AssertionError("a store says who asks")  # pragma: no cover
 
     def policy_in_force(self) -> Policy:
         """The policy in force. Raises IntegrityError."""
@@ -105,8 +100,8 @@ class Governing(Explaining):
 
         Raises ValueError where there is no such action, IntegrityError.
         """
-        if action not in ACTIONS:
-            raise ValueError(f"there is no action {action!r}: {', '.join(sorted(ACTIONS))}")
+        if action not in GRANTED:
+            raise ValueError(f"there is no action {action!r}: {', '.join(sorted(GRANTED))}")
         who = as_actor(actor)
         access = self.policy_in_force().access
         return decide(access, who.id, who.roles, purpose or who.purpose, reason or who.reason, action)

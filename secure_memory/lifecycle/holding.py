@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from secure_memory import audit, clock
-from secure_memory.actor import Actor, program, resolve
+from secure_memory.actor import program, resolve
 from secure_memory.errors import ConfigurationError
+from secure_memory.facet import Facet
 from secure_memory.shared import SYSTEM_TENANT, SharedStore, transact
 from secure_memory.tenancy import Tenant
 from secure_memory.vault import holds, sessions
@@ -40,14 +41,8 @@ class HoldInfo:
     released_why: str | None = None
 
 
-class Holding:
+class Holding(Facet):
     """The methods of a store that are about legal holds. `SecureStore` has the rest."""
-
-    def _open(self) -> SharedStore:
-        raise AssertionError("a store says whether it is open")  # pragma: no cover
-
-    def _who(self) -> Actor | None:
-        raise AssertionError("a store says who asks")  # pragma: no cover
 
     def hold_place(
         self,

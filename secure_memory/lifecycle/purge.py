@@ -19,9 +19,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from secure_memory import audit, clock
-from secure_memory.actor import Actor
 from secure_memory.directory import ARCHIVES
 from secure_memory.errors import SafetyLimitError
+from secure_memory.facet import Facet
 from secure_memory.lifecycle import purge_plan, reserve
 from secure_memory.lifecycle.purge_plan import PurgeDone, PurgePlan, TenantPlan
 from secure_memory.lifecycle.purging import VaultPurge
@@ -33,14 +33,8 @@ Progress = Callable[[str, int, int], None]
 PathLike = str | os.PathLike[str]
 
 
-class Purges:
+class Purges(Facet):
     """The methods of a store that are about what is due. `SecureStore` has the rest."""
-
-    def _open(self) -> SharedStore:
-        raise AssertionError("a store says whether it is open")  # pragma: no cover
-
-    def _who(self) -> Actor | None:
-        raise AssertionError("a store says who asks")  # pragma: no cover
 
     def purge(
         self,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from secure_memory.actor import Actor
+from secure_memory.facet import Facet
 from secure_memory.lifecycle import resealing, rotate
-from secure_memory.shared import SYSTEM_TENANT, SharedStore
+from secure_memory.shared import SYSTEM_TENANT
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +22,8 @@ class RotationReport:
     items: int = 0
 
 
-class Rotations:
+class Rotations(Facet):
     """The method of a store that replaces keys. `SecureStore` has the rest."""
-
-    def _open(self) -> SharedStore:
-        raise AssertionError("a store says whether it is open")  # pragma: no cover
-
-    def _who(self) -> Actor | None:
-        raise AssertionError("a store says who asks")  # pragma: no cover
 
     def key_rotate(
         self,

@@ -29,6 +29,7 @@ from secure_memory import clock
 from secure_memory import items as sdk_items
 from secure_memory.actor import Actor, program, resolve
 from secure_memory.errors import ConfigurationError, KeyDestroyedError
+from secure_memory.facet import Facet
 from secure_memory.lifecycle import backup_set, exporting
 from secure_memory.lifecycle.exporting import Exporting, Line
 from secure_memory.lifecycle.records import Records
@@ -74,16 +75,8 @@ class SubjectExport:
     manifest: str
 
 
-class Subjects:
+class Subjects(Facet):
     """The method of a store that tells a person what it keeps. `SecureStore` has the rest."""
-
-    _require_actor: bool
-
-    def _open(self) -> SharedStore:
-        raise AssertionError("a store says whether it is open")  # pragma: no cover
-
-    def _who(self) -> Actor | None:
-        raise AssertionError("a store says who asks")  # pragma: no cover
 
     def subject_export(
         self,

@@ -18,6 +18,7 @@ from typing import BinaryIO
 from secure_memory import clock
 from secure_memory.actor import Actor
 from secure_memory.errors import ConfigurationError
+from secure_memory.facet import Facet
 from secure_memory.lifecycle.envelope import cipher, reader
 from secure_memory.lifecycle.exporting import ExportReport, export
 from secure_memory.lifecycle.foreign import MESSAGES_TABLE, SESSIONS_TABLE, Foreign, ForeignSession
@@ -74,16 +75,8 @@ class ImportReport:
         return not (self.unreadable or self.notes) and all(one.state != "refused" for one in self.sessions)
 
 
-class Transfers:
+class Transfers(Facet):
     """The methods of a store that bring conversations in and write them out. `SecureStore` has the rest."""
-
-    _require_actor: bool
-
-    def _open(self) -> SharedStore:
-        raise AssertionError("a store says whether it is open")  # pragma: no cover
-
-    def _who(self) -> Actor | None:
-        raise AssertionError("a store says who asks")  # pragma: no cover
 
     def import_sessions(
         self,

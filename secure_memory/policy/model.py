@@ -19,26 +19,11 @@ import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from secure_memory import clock
+from secure_memory.actions import GRANTED
 from secure_memory.policy import durations
 from secure_memory.policy.durations import Duration
 
 API_VERSION: Literal["secmem/v1"] = "secmem/v1"
-ACTIONS = frozenset(
-    f"{noun}.{verb}"
-    for noun, verbs in {
-        "session": "create read append pop clear branch usage review tag assign end reveal redact",
-        "subject": "export erase",
-        "tenant": "create erase",
-        "policy": "apply",
-        "retention": "plan purge",
-        "hold": "place release",
-        "key": "rotate destroy",
-        "audit": "read export verify gap",
-        "store": "backup restore import",
-    }.items()
-    for verb in verbs.split()
-)
-"""What a role can allow: actions as they stand in audit entries. `session.*` is all of a noun's, `*` is all."""
 
 
 def _duration(text: str) -> str:
@@ -62,7 +47,7 @@ def _time(text: str) -> str:
 
 def _action(text: str) -> str:
     noun, _, verb = text.partition(".")
-    if text != "*" and text not in ACTIONS and not (verb == "*" and any(a.startswith(f"{noun}.") for a in ACTIONS)):
+    if text != "*" and text not in GRANTED and not (verb == "*" and any(a.startswith(f"{noun}.") for a in GRANTED)):
         raise ValueError(f"{text!r} is no action")
     return text
 

@@ -29,9 +29,10 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Any
 
+from secure_memory.actions import GRANTED
 from secure_memory.policy.durations import Duration, parse
 from secure_memory.policy.matching import KINDS
-from secure_memory.policy.model import ACTIONS, RedactionRule, RetentionRule, Role, Select
+from secure_memory.policy.model import RedactionRule, RetentionRule, Role, Select
 from secure_memory.policy.parts import Key
 
 OPERATORS = ("keep", "mask", "pseudonymise", "tokenise", "redact", "block")
@@ -85,7 +86,7 @@ def _role(old: Role, new: Role) -> Iterable[str]:
 
 
 def _allowed(allow: Iterable[str]) -> set[str]:
-    return {action for action in ACTIONS for each in allow if each in ("*", action, f"{action.partition('.')[0]}.*")}
+    return {action for action in GRANTED for each in allow if each in ("*", action, f"{action.partition('.')[0]}.*")}
 
 
 # ---- retention ------------------------------------------------------------------------------------------------------

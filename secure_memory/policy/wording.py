@@ -13,9 +13,10 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from secure_memory.actions import GRANTED
 from secure_memory.errors import PolicyError
 from secure_memory.policy.entities import BUILT_IN, PRESIDIO
-from secure_memory.policy.model import ACTIONS, Policy
+from secure_memory.policy.model import Policy
 from secure_memory.policy.written import Path, Written, in_order
 
 _DURATIONS = {"min", "max", "idle"}
@@ -97,8 +98,8 @@ def _real(written: Written, location: tuple[int | str, ...]) -> Path:
 def _ours(written: Written, path: Path, given: Any, said: str) -> PolicyError:
     problem, _, hint = said.partition(": ")
     if problem.endswith("is no action"):
-        nouns = {f"{action.partition('.')[0]}.*" for action in ACTIONS}
-        close = get_close_matches(str(given), sorted(ACTIONS | nouns), 1, 0.6)
+        nouns = {f"{action.partition('.')[0]}.*" for action in GRANTED}
+        close = get_close_matches(str(given), sorted(GRANTED | nouns), 1, 0.6)
         hint = f"did you mean `{close[0]}`?" if close else "actions are as in audit entries: session.read, audit.*, *"
     return written.error(
         path, problem if problem.startswith("is ") else f"is {problem.removeprefix(repr(given) + ' is ')}", hint

@@ -13,7 +13,8 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secure_memory.ledger.entry import ACTIONS, BranchHead, Entry, canonical, fields_of, parse
+from secure_memory.actions import ACTIONS
+from secure_memory.ledger.entry import BranchHead, Entry, canonical, fields_of, parse
 from secure_memory.ledger.merkle import leaf_hash
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "audit-entry.json").read_text("utf-8"))

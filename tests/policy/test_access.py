@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from secure_memory.actions import GRANTED
 from secure_memory.policy import access
 from secure_memory.policy.access import Gate, decide
-from secure_memory.policy.model import ACTIONS, Access, Role
+from secure_memory.policy.model import Access, Role
 
 DESK = Access(
     roles={
@@ -164,4 +165,4 @@ def test_a_gate_forgets_rather_than_grow(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_actions_that_roles_allow_are_those_of_entries() -> None:
     """The actions that are decided here are the policy language's."""
-    assert {"session.read", "audit.read", "retention.purge"} <= ACTIONS
+    assert {"session.read", "audit.read", "retention.purge"} <= GRANTED

@@ -89,7 +89,7 @@ class Cleaning(Withholding):
     ) -> Redacted:
         redactor = opened.policy.redactor(blocked)
         keys = keyed(opened.tenant, opened.keys)
-        if size < MUCH and not opened.policy.slow_redaction:
+        if not redactor.treats(surface) or (size < MUCH and not opened.policy.slow_redaction):
             return redactor.redact(items, surface, keys)
         return await self._aside(redactor.redact, items, surface, keys)
 

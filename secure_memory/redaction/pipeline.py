@@ -101,6 +101,10 @@ class Redactor:
         named = {rule.entity for rules in surfaces.values() for rule in rules}
         self._standing = standing(named | set(ENTITIES))
 
+    def treats(self, surface: str) -> bool:
+        """Whether any rule does anything on the surface."""
+        return bool(self._rules.get(surface))
+
     def redact(self, items: Sequence[Item], surface: str, functions: Keyed) -> Redacted:
         """The items as they may be on the surface. Raises ValueError for a surface that has no rules, BlockedContentError
         where a rule blocks, and RedactionError where it can't be told."""

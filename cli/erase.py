@@ -62,6 +62,7 @@ def tell(settings: Settings, report: Any, certificate: Path | None) -> None:
             "sessions": report.sessions,
             "items": dict(report.items),
             "withheld": list(report.withheld),
+            "left": report.left,
             "certificate": json.loads(report.certificate.to_json()),
         }
         json_document(document)

@@ -3,8 +3,8 @@
     secmem: tenant 'acme': a link does not follow from the items before it
     hint: treat this as an incident ...
 
-- Exit codes: 0 done, 1 error, 2 usage, 3 tampered, 4 rolled back, 5 stopped by a safety limit, 6 denied, 7 busy, 8 blocked
-  by a hold or a floor. Cron must not retry 3, 4, 5. Interrupted is 130, as in a shell.
+- Exit codes: 0 done, 1 error, 2 usage, 3 tampered, 4 rolled back, 5 stopped by a safety limit or a stale plan, 6 denied, 7
+  busy, 8 blocked by a hold or a floor. Cron must not retry 3, 4, 5. Interrupted is 130, as in a shell.
 - No traceback, but for what we did not foresee, and then only with SECMEM_DEBUG: its values could be content.
 - With `--json` an error is one JSON object on one line: error, message, hint, exit_code.
 
@@ -32,6 +32,7 @@ from secure_memory import (
     RollbackError,
     SafetyLimitError,
     SecureMemoryError,
+    StalePlanError,
     StoreBusyError,
 )
 from secure_memory.cli.output import counted, no_color, visible
@@ -46,6 +47,7 @@ EXIT_CODES: dict[type, int] = {
     AccessDeniedError: 6,
     StoreBusyError: 7,
     RetentionError: 8,
+    StalePlanError: 5,  # no hold and no floor: a person has to plan again
 }
 """The exit code of each error: that of the nearest class above it."""
 

@@ -36,11 +36,13 @@ class ErasureReport:
     items: Mapping[str, int]
     withheld: Sequence[Mapping[str, Any]]
     certificate: Certificate
+    left: int = 0
+    """How many items of those that were withheld are left: the purge deletes them when it may."""
 
     @property
     def all_withheld(self) -> bool:
         """Whether nothing could be deleted yet: a hold or a law keeps all that there was, out of the agent's sight."""
-        return bool(self.withheld) and not any(self.items.values())
+        return self.left > 0 and not any(self.items.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +99,8 @@ class Erasures(Facet):
         for one in audit.tenants(shared, tenant):
             record(one, {"action": "audit.read", "detail": {"list": "erasures"}}, who)
             with one.vault.database.snapshot() as execute:
-                known = erasures.every(execute, one.keys.ledger, one.keys.uid)
-            found += [_info(one.keys.name, erasure) for erasure in known]
+                for erasure in erasures.every(execute, one.keys.ledger, one.keys.uid):
+                    found.append(_info(one.keys.name, erasure, erasures.left(execute, erasure)))
         return found
 
     def subject_withheld(self, session: str, *, tenant: str = "default") -> list[Item]:
@@ -143,7 +145,9 @@ class Erasures(Facet):
         with reserve.at_hand(shared.path):
             erasure, already = SessionErasure(shared, one, kind, name, who).run()
         signed = certificate.parse(erasure.certificate or "")
-        return ErasureReport(tenant, kind, already, len(erasure.sessions), erasure.items, erasure.withheld, signed)
+        with one.vault.database.snapshot() as execute:
+            left = erasures.left(execute, erasure)
+        return ErasureReport(tenant, kind, already, len(erasure.sessions), erasure.items, erasure.withheld, signed, left)
 
     def _asking(self, reason: str | None) -> Actor | None:
         """Who asks, with the reason that was given for this."""
@@ -151,7 +155,7 @@ class Erasures(Facet):
         return who if reason is None else replace(resolve(None, None, who) or program(), reason=reason)
 
 
-def _info(tenant: str, erasure: Erasure) -> ErasureInfo:
+def _info(tenant: str, erasure: Erasure, left: int) -> ErasureInfo:
     return ErasureInfo(
         tenant,
         erasure.id,
@@ -162,6 +166,6 @@ def _info(tenant: str, erasure: Erasure) -> ErasureInfo:
         erasure.actor,
         erasure.reason,
         sum(erasure.items.values()),
-        sum(one["items"] for one in erasure.withheld),
+        left,
         None if erasure.certificate is None else certificate.parse(erasure.certificate),
     )

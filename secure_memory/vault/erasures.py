@@ -83,6 +83,16 @@ def asked_for(execute: Callable[..., Any], ledger_key: Key, tenant: bytes) -> di
     return {uid: erasure.begun for erasure in every(execute, ledger_key, tenant) for uid in erasure.kept}
 
 
+def left(execute: Callable[..., Any], erasure: Erasure) -> int:
+    """How many items are there still of those that an erasure withheld."""
+    rows = (by_uid(execute, bytes.fromhex(uid)) for uid in erasure.kept)
+    count = 0
+    for branch in (branch for row in rows if row is not None for branch in branches.of_session(execute, row.id)):
+        span = branch.id * history.SPAN, (branch.id + 1) * history.SPAN
+        count += execute("SELECT count(*) FROM items WHERE id >= ? AND id < ?", span).fetchone()[0]
+    return count
+
+
 def unfinished(execute: Callable[..., Any], ledger_key: Key, tenant: bytes) -> set[str]:
     """The uids of sessions and subjects whose erasure goes on, or was interrupted."""
     going = [one for one in every(execute, ledger_key, tenant) if not one.is_past("done")]

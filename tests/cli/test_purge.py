@@ -90,14 +90,14 @@ def test_it_is_applied(due: Path, run: Run) -> None:
 
 
 def test_a_plan_is_kept_and_applied(due: Path, run: Run, tmp_path: Path) -> None:
-    """What was kept with --out is done by --apply --plan, once; an edited one is refused with exit code 8."""
+    """What was kept with --out is done by --apply --plan, once; an edited one is refused with exit code 5."""
     file = tmp_path / "plan.json"
     assert 0 == run("purge", "--out", str(file), "--max-clock-jump", "any").code
     assert 0o600 == stat.S_IMODE(file.stat().st_mode)
     edited = tmp_path / "edited.json"
     edited.write_text(file.read_text().replace('"acme"', '"acne"'))
     refused = run("purge", "--apply", "--plan", str(edited))
-    assert 8 == refused.code
+    assert 5 == refused.code
     assert "the plan was edited" in refused.err
     done = json.loads(run("purge", "--apply", "--plan", str(file), "--json").out)
     assert (2, 1) == (done["done"]["deleted"], done["done"]["archived"])

@@ -116,6 +116,9 @@ def test_where_all_of_it_is_held_all_is_withheld(store: SecureStore, kind: str) 
     assert (0, 2) == ((planned := store.purge(max_clock_jump="any")).count("delete"), planned.count("held"))
     store.hold_release(1)
     assert 2 == store.purge(apply=True, max_clock_jump="any").done.deleted  # type: ignore[union-attr]
+    again = store.subject_erase("ana") if kind == "subject" else store.session_erase("one")
+    assert (True, 0, False) == (again.already, again.left, again.all_withheld)
+    assert [0] == [one.withheld for one in store.subject_erased(tenant="default")]
     store.audit_verify()
 
 

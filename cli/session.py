@@ -90,7 +90,7 @@ def show(settings: Settings, session_id: str, tenant: str, limit: int) -> None:
     """
     with settings.opened() as store:
         items = store.session_show(session_id, tenant=tenant, limit=limit or None)
-    _print(settings, items)
+    print_items(settings, items)
 
 
 @session.command()
@@ -109,7 +109,7 @@ def review(settings: Settings, session_id: str, tenant: str, limit: int) -> None
         raise BadUsage("a review needs a purpose", 'say it with --purpose, such as --purpose "quality assurance"')
     with settings.opened() as store:
         items = store.review(session_id, tenant=tenant, purpose=settings.purpose, limit=limit or None)
-    _print(settings, items)
+    print_items(settings, items)
 
 
 @session.command()
@@ -152,7 +152,8 @@ def reveal(settings: Settings, token: str, tenant: str) -> None:
         say(text)
 
 
-def _print(settings: Settings, items: Sequence[Mapping[str, Any]]) -> None:
+def print_items(settings: Settings, items: Sequence[Mapping[str, Any]]) -> None:
+    """Print a conversation: for a person, or as it is stored with `--json`."""
     if settings.as_json:
         json_document(items)
         return

@@ -12,6 +12,7 @@ from secure_memory import clock
 from secure_memory.cli import erase as erasing
 from secure_memory.cli.options import Group, Settings
 from secure_memory.cli.output import console, counted, json_document, note, say, table
+from secure_memory.cli.session import print_items
 from secure_memory.cli.times import shown
 
 _FIELDS = ("tenant", "number", "kind", "uid", "stage", "actor", "reason", "items", "withheld")
@@ -124,3 +125,20 @@ def erased(settings: Settings, /, tenant: str | None) -> None:
     )
     if not found:
         note("nothing was erased")
+
+
+@subject.command()
+@click.argument("session_uid", metavar="SESSION_UID")
+@_TENANT
+@click.pass_obj
+def withheld(settings: Settings, session_uid: str, tenant: str) -> None:
+    """Show what a hold or a law keeps of a session that was erased: its certificate says the uid. Whoever may export a
+    subject's data may read it, and it is an entry in the ledger: give your --reason.
+
+    \b
+    Example:
+      secmem subject withheld d09acdc34f0e1b7c2a5566778899aabb --tenant acme --reason "court order 7 O 12/27"
+    """
+    with settings.opened() as store:
+        items = store.subject_withheld(session_uid, tenant=tenant)
+    print_items(settings, items)

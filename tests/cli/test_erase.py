@@ -152,3 +152,19 @@ def test_where_all_of_it_is_kept(desk: Path, run: Callable[..., Any], how: tuple
     assert 8 == (tenant := run("tenant", "erase", "acme", "--yes")).code
     assert "4 items held for matter M-14" in tenant.err
     assert 1 == run("session", "show", "user_123", "--tenant", "acme").code
+
+
+def test_what_is_withheld_is_shown(desk: Path, run: Callable[..., Any]) -> None:
+    """By the uid that the certificate says, for a person and as it was said; an entry tells who looked."""
+    assert 0 == run("hold", "place", "M-14", "--tenant", "acme").code
+    done = run("subject", "erase", "ana", "--tenant", "acme", "--yes", "--json")
+    uid = json.loads(done.out)["withheld"][0]["session"]
+    shown = run("subject", "withheld", uid, "--tenant", "acme", "--reason", "court order")
+    assert (0, True) == (shown.code, shown.out.startswith("user\n"))
+    assert 4 == len(json.loads(run("subject", "withheld", uid, "--tenant", "acme", "--json").out))
+    assert "court order" in run("audit", "log", "--tenant", "acme", "--action", "subject.export", "--json").out
+    for wrong in ("00" * 16, "no uid"):
+        assert (1, True) == (
+            (no := run("subject", "withheld", wrong, "--tenant", "acme")).code,
+            "withholds nothing" in no.err,
+        )

@@ -57,7 +57,7 @@ def test_the_commands() -> None:
         "policy": "list show check explain diff test apply",
         "redact": "test scan apply",
         "session": "list show review reveal erase",
-        "subject": "export erase erased",
+        "subject": "export erase erased withheld",
         "tenant": "create list erase",
     }
     alone = "certificate completion demo doctor export import init purge restore usage"

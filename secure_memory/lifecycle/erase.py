@@ -29,7 +29,7 @@ from secure_memory.ledger.ledger import VERIFY_HINT
 from secure_memory.lifecycle import certificate, searching, traces, withhold
 from secure_memory.shared import SharedStore, transact
 from secure_memory.tenancy import Tenant
-from secure_memory.vault import branches, erasures, history, sessions, wal
+from secure_memory.vault import branches, erasures, history, sessions, tokens, wal
 from secure_memory.vault.erasures import Erasure
 from secure_memory.vault.sessions import SessionRow
 from secure_memory.vault.transaction import Transaction
@@ -219,8 +219,10 @@ class SessionErasure:
             return self._put(tx, replace(erasure, sessions=uids, items=items))
         if self._kind == "session":
             return erasure  # tokens are the subject's, and her other sessions may have the same
-        tokens = tx.execute("DELETE FROM tokens WHERE subject = ?", (bytes.fromhex(erasure.subject),)).rowcount
-        return self._put(tx, replace(erasure, tokens=erasure.tokens + tokens)) if tokens else erasure
+        subject = bytes.fromhex(erasure.subject)
+        live_on = tokens.elsewhere(tx.execute, subject)
+        gone = tokens.drop(tx.execute, subject)
+        return self._put(tx, replace(erasure, tokens=erasure.tokens + gone - live_on)) if gone else erasure
 
     def _move(self, erasure: Erasure, detail: Mapping[str, Any], action: str = ACTION) -> Erasure:
         """Keep how far the erasure is, with an entry."""

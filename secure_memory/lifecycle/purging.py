@@ -11,16 +11,17 @@ or that its agent took something away. The next plan has it again. Called by `li
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from secure_memory import clock
 from secure_memory.actor import Actor, resolve
-from secure_memory.errors import StalePlanError
+from secure_memory.errors import KeyManagementError, StalePlanError
 from secure_memory.inforce import InForce, StalePolicyError, govern
 from secure_memory.ledger.ledger import stored_nodes
 from secure_memory.ledger.merkle import root_at
-from secure_memory.lifecycle import archiving
+from secure_memory.lifecycle import archiving, withhold
 from secure_memory.lifecycle.disposing import Disposed, dispose
 from secure_memory.lifecycle.entries import EntryPruning
 from secure_memory.lifecycle.fates import Known, Unit
@@ -157,8 +158,15 @@ class VaultPurge:
         return PurgeDone(done.deleted, done.redacted, done.archived, sessions_done, passed_over, freed, tuple(files), pruned)
 
     def _drop_tokens(self, tx: Transaction) -> None:
-        """What a token stands for goes with the last item of its subject."""
-        if dropped := tokens.drop_unused(tx.execute):
+        """What a token stands for goes with the last item of its subject, or of what an erasure withheld of them."""
+        dropped = tokens.drop_unused(tx.execute)
+        for erasure in erasures.every(tx.execute, self._tenant.keys.ledger, self._tenant.keys.uid):
+            if erasure.kept and not erasures.left(tx.execute, erasure):
+                row = erasures.by_uid(tx.execute, bytes.fromhex(erasure.kept[0]))
+                if row is not None and not erasures.is_stub(row):
+                    with suppress(KeyManagementError):  # nobody can open them, then
+                        dropped += tokens.drop(tx.execute, withhold.keys_of(self._shared, self._tenant, row).subject)
+        if dropped:
             tx.record({"detail": {"policy": self._policy.digest, "tokens": dropped}})
 
     def _prune(self, planned: int) -> int:

@@ -24,7 +24,7 @@ from secure_memory.policy import retention
 from secure_memory.policy.retention import Facts, Outcome
 from secure_memory.shared import SharedStore
 from secure_memory.tenancy import Tenant
-from secure_memory.vault import activity, branches, erasures, history, holds, seal, sessions
+from secure_memory.vault import activity, branches, erasures, history, holds, seal, sessions, tokens
 from secure_memory.vault.history import ItemRow, NewItem
 from secure_memory.vault.seal import Place
 from secure_memory.vault.sessions import Names, SessionRow
@@ -171,7 +171,9 @@ def move(
     for branch in branches.of_session(tx.execute, row.id):
         head = tx.head(branch.id).head
         history.prove(history.rows(tx.execute, branch.id), branch.id, head.base_position, head.base_link, head)
-    sealed = [_sealed(tenant, item, old, new) for item, _ in kept]
+    named: set[str] = set()
+    sealed = [_sealed(tenant, item, old, new, named) for item, _ in kept]
+    _keep_tokens(tx, tenant, row, old, new, named)
     names = sessions.open_names(old.subject_key, keys.uid, row)
     said = Names(f"withheld {row.uid.hex()[:8]}", ERASED, names.tags, {}, names.ended)
     said_sealed = sessions.seal_names(new.subject_key, keys.uid, row.uid, said)
@@ -192,8 +194,21 @@ def move(
     )
 
 
-def _sealed(tenant: Tenant, item: ItemRow, old: SessionKeys, new: SessionKeys) -> NewItem:
+def _keep_tokens(
+    tx: Transaction, tenant: Tenant, row: SessionRow, old: SessionKeys, new: SessionKeys, named: set[str]
+) -> None:
+    """What tokens in kept items stand for is kept with them, under the new keys: it was said, and the reason keeps it."""
+    uid, execute = tenant.keys.uid, tx.execute
+    found = [one for token in sorted(named) for one in tokens.find(execute, token) if one.subject == old.subject]
+    originals = [tokens.open_original(old.subject_key, uid, one) for one in found]
+    tokens.keep(execute, new.subject_key, uid, new.subject, originals)
+    if old.subject != row.subject:  # it was withheld before, by the erasure of this session alone
+        tokens.drop(execute, old.subject)
+
+
+def _sealed(tenant: Tenant, item: ItemRow, old: SessionKeys, new: SessionKeys, named: set[str]) -> NewItem:
     (text,) = history.unsealed([item], old.key.aead, tenant.keys.uid, old.uid)
+    named.update(tokens.named_in(text))
     place = Place(tenant.keys.uid, new.uid, os.urandom(16), item.kind, item.role, item.tool, item.created)
     sealed = seal.seal(new.key.aead, new.version, os.urandom(12), place, text, item.sealed[0])
     return NewItem(place, sdk_items.starts_turn(sdk_items.load(text)), sealed)

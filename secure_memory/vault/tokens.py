@@ -90,15 +90,25 @@ def drop(execute: Callable[..., Any], subject: bytes) -> int:
     return deleted
 
 
+def elsewhere(execute: Callable[..., Any], subject: bytes) -> int:
+    """How many of a subject's tokens others have, too: a session that went to somebody else, or that was withheld."""
+    query = "SELECT count(*) FROM tokens mine WHERE subject = ? AND EXISTS"
+    query += " (SELECT 1 FROM tokens other WHERE other.token = mine.token AND other.subject <> mine.subject)"
+    count: int = execute(query, (subject,)).fetchone()[0]
+    return count
+
+
 def drop_unused(execute: Callable[..., Any]) -> int:
     """Delete the tokens of the subjects of whom no item is left, whatever the branch; returns how many there were.
 
-    Of a subject who has an item left every token stays: it may be the one that stands in it.
+    Of a subject who has an item left every token stays: it may be the one that stands in it. So do those of the nobody that
+    an erasure made for what it withheld, whose session it knows (`drop`).
     """
     if execute("SELECT 1 FROM tokens LIMIT 1").fetchone() is None:
         return 0
     deleted: int = execute(
-        "DELETE FROM tokens WHERE subject NOT IN (SELECT s.subject FROM sessions s JOIN branches b ON b.session = s.id"
+        "DELETE FROM tokens WHERE subject IN (SELECT subject FROM sessions) AND subject NOT IN"
+        " (SELECT s.subject FROM sessions s JOIN branches b ON b.session = s.id"
         " WHERE EXISTS (SELECT 1 FROM items WHERE id >= b.id * 2147483648 AND id < (b.id + 1) * 2147483648))"
     ).rowcount
     return deleted

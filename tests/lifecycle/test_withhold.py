@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from secure_memory import clock
+from secure_memory.actor import acting_as
 from secure_memory.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -226,3 +228,27 @@ def test_killed_while_it_withholds_it_ends_the_same(claimed: SecureStore, place:
         assert ({"message": 2}, 1) == (report.items, kept["items"])
         assert [HELD] == store.subject_withheld(kept["session"])
         assert 1 == store.audit_verify(tenant="default")[0].items
+
+
+@pytest.mark.parametrize("first", [None, "one"])
+def test_what_tokens_stand_for_is_kept_with_them(store: SecureStore, insider: Callable[..., Any], first: str | None) -> None:
+    """A card number in what a hold keeps is part of it: whoever may reveal it still can, also when her session was erased
+    before she was; what tokens in erased items stood for is gone; and it all goes with the last item."""
+    add(store, "one", {"role": "user", "content": "my card is 4111 1111 1111 1111"})
+    add(store, "two", {"role": "user", "content": "my card is 5500 0000 0000 0004"})
+    (token,) = re.findall("CARD_NUMBER_[a-z2-7]{16}", str(store.session_show("one")))
+    (gone,) = re.findall("CARD_NUMBER_[a-z2-7]{16}", str(store.session_show("two")))
+    store.hold_place("M-14", session="one")
+    if first is not None:
+        store.session_erase(first)
+    assert 1 == store.subject_erase("ana").certificate.statement["tokens"]
+    for _ in range(2):
+        store.purge(apply=True, max_clock_jump="any")
+        with acting_as("user:maria", reason="court order"):
+            assert "4111 1111 1111 1111" == store.reveal(token)
+            with pytest.raises(ValueError, match="token"):
+                store.reveal(gone)
+    store.hold_release(1)
+    store.purge(apply=True, max_clock_jump="any")
+    assert [(0,)] == insider().sql("SELECT count(*) FROM tokens")
+    store.audit_verify()

@@ -66,8 +66,12 @@ _PRESIDIO = {
 
 def presidio(model: bool) -> Contestant:
     """presidio-analyzer: its patterns for what is compared, with the context that a spaCy model gives them, or without."""
+    import tldextract
     from presidio_analyzer import AnalyzerEngine
     from presidio_analyzer.nlp_engine import NlpEngineProvider
+
+    # Its recogniser of addresses would fetch the list of public suffixes from the network: the one that it ships does.
+    tldextract.tldextract.TLD_EXTRACTOR = tldextract.TLDExtract(suffix_list_urls=())
 
     name = MODEL if model else "blank"
     if not model:

@@ -26,7 +26,7 @@ from secure_memory.actor import Actor, program, resolve
 from secure_memory.errors import ConfigurationError, TamperedError
 from secure_memory.keys.erasing import Held
 from secure_memory.ledger.ledger import VERIFY_HINT
-from secure_memory.lifecycle import certificate, searching, traces, withhold
+from secure_memory.lifecycle import certificate, records, searching, traces, withhold
 from secure_memory.shared import SharedStore, transact
 from secure_memory.tenancy import Tenant
 from secure_memory.vault import branches, erasures, history, sessions, tokens, wal
@@ -137,7 +137,8 @@ class SessionErasure:
     def done(self, erasure: Erasure) -> Erasure:
         """(5) The certificate, and the entry that has its digest."""
         with self._tenant.vault.database.snapshot() as execute:
-            archives = named_archives(execute, self._tenant, erasure)
+            uids = [erasure.subject] if erasure.kind == "subject" else erasure.sessions
+            archives = records.archives_of(execute, self._tenant, uids)
         erasure = replace(erasure, archives=archives)
         signed = certificate.of_erasure(self._shared, self._tenant, erasure)
         erasure = replace(erasure, stage="done", certificate=signed.to_json())
@@ -249,18 +250,6 @@ class SessionErasure:
 
     def _put(self, tx: Transaction, erasure: Erasure) -> Erasure:
         return erasures.put(tx.execute, self._tenant.keys.ledger, self._tenant.keys.uid, self._mac, erasure)
-
-
-def named_archives(execute: Callable[..., Any], tenant: Tenant, erasure: Erasure) -> list[str]:
-    """The names of the archives that purges wrote of what is erased, as far as the ledger's entries go back."""
-    like = "SELECT seq FROM ledger WHERE instr(entry, ?) AND instr(entry, ?) ORDER BY seq"
-    found: set[str] = set()
-    for uid in [erasure.subject] if erasure.kind == "subject" else erasure.sessions:
-        for (seq,) in execute(like, (b'"archives":', uid.encode())).fetchall():
-            for entry in tenant.vault.ledger.entries(execute, seq, seq + 1):
-                if entry.action == "retention.purge" and uid in (entry.subject, entry.session):
-                    found.update(entry.detail["archives"])
-    return sorted(found)
 
 
 def search(shared: SharedStore, tenant: Tenant, pieces: Sequence[bytes]) -> dict[str, int]:

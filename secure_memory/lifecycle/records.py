@@ -1,11 +1,11 @@
 """What a tenant's vault has about one subject, besides what was said: sessions, usage, accesses; each checked as it is read.
 
-Called by `subject_export`, which has recorded that it asks.
+Called by `subject_export`, which has recorded that it asks; `erase` asks for the archives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from secure_memory import audit, clock
@@ -15,6 +15,21 @@ from secure_memory.tenancy import Tenant
 from secure_memory.vault import branches, erasures, usage
 from secure_memory.vault.sessions import Names, SessionRow
 from secure_memory.vault.usage import Owner, UsageRow
+
+
+def archives_of(execute: Callable[..., Any], tenant: Tenant, uids: Sequence[str]) -> list[str]:
+    """The names of the archives that purges wrote of these subjects or sessions, as far as the ledger's entries go back.
+
+    Raises TamperedError.
+    """
+    like = "SELECT seq FROM ledger WHERE instr(entry, ?) AND instr(entry, ?) ORDER BY seq"
+    found: set[str] = set()
+    for uid in uids:
+        for (seq,) in execute(like, (b'"archives":', uid.encode())).fetchall():
+            for entry in tenant.vault.ledger.entries(execute, seq, seq + 1):
+                if entry.action == "retention.purge" and uid in (entry.subject, entry.session):
+                    found.update(entry.detail["archives"])
+    return sorted(found)
 
 
 class Records:
@@ -51,6 +66,11 @@ class Records:
                 "metadata": dict(names.metadata),
             }
             yield names, about
+
+    def archives(self) -> list[str]:
+        """The names of the archives that have something of the subject. Raises TamperedError."""
+        with self._tenant.vault.database.snapshot() as execute:
+            return archives_of(execute, self._tenant, [self._subject.hex()])
 
     def usage(self) -> Iterator[dict[str, Any]]:
         """Every row of usage of the sessions, in turns that are gone too. Raises TamperedError."""

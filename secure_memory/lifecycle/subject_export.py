@@ -2,7 +2,7 @@
 
     README.txt                what this is, in words
     manifest.json             counts, the policy in force, length and SHA-256 of each part
-    subject.json              the person's sessions: times, tags, what the program noted
+    subject.json              the person's sessions: times, tags, what the program noted; archives that are not in here
     conversations/0001.json   one session: every branch, with what is withheld from the agent
     usage.json                tokens, by run and turn
     access.json               who did what with it: the ledger's entries about the person
@@ -48,7 +48,8 @@ _Put = Callable[[str, bytes], None]
 _README = """\
 This is what is kept about "{subject}" in the conversations of "{tenant}", as it was on {made}.
 
-  subject.json     your conversations: when they began and ended, how they are tagged, what was noted of them
+  subject.json     your conversations: when they began and ended, how they are tagged, what was noted of them;
+                   "archives" names files that what was older has been moved to: ask for what is in them, too
   conversations/   what was said and done in each of them, in order; every branch of it. "(withheld)" is what is kept because
                    a law or a legal hold asks for it, and is not used by the assistant any more
   usage.json       what your conversations have cost in tokens
@@ -143,7 +144,8 @@ class _Export:
                 if progress is not None:
                     progress(number, len(sessions))
             usage, accesses = list(records.usage()), list(records.accesses())
-            self._add("subject.json", {"subject": self._name, "tenant": self._tenant.keys.name, "sessions": described})
+            about = {"subject": self._name, "tenant": self._tenant.keys.name, "sessions": described}
+            self._add("subject.json", {**about, "archives": records.archives()})
             self._add("usage.json", usage)
             self._add("access.json", accesses)
             counts = {"sessions": len(sessions), "items": items, "usage": len(usage), "accesses": len(accesses)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import subprocess
@@ -529,12 +530,14 @@ def test_an_interrupted_erasure_is_no_tampering(told: Store, monkeypatch: pytest
 
 def test_archives_are_named(told: Store, tmp_path: Path, noon: Any) -> None:
     """What was archived before is not erased: the certificate names the files, and does not say that nothing is kept; it
-    names none that is only about others, and for one session only that session's."""
+    names none that is only about others, and for one session only that session's. So does what she gets of her data."""
     (tmp_path / "policy.yaml").write_text(ARCHIVED)
     told.policy_apply(tmp_path / "policy.yaml")
     noon.now += 400 * 86_400_000_000
     (file,) = told.purge(apply=True, max_clock_jump="any").done.archives  # type: ignore[union-attr]
     say(told, "four", "carl says one", subject="carl")
+    told.subject_export("ana", tmp_path / "ana")
+    assert [Path(file).name] == json.loads((tmp_path / "ana" / "subject.json").read_text())["archives"]
     for report in (told.session_erase("one"), told.subject_erase("ana")):
         assert [Path(file).name] == report.certificate.statement["archives"]
         text = report.certificate.text()

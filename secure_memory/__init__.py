@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from secure_memory.agents_sdk.tracing import RedactingProcessor
     from secure_memory.aio import AsyncSecureStore
     from secure_memory.keys.local import EnvKeyProvider, FileKeyProvider
-    from secure_memory.lifecycle.certificate import Certificate
+    from secure_memory.lifecycle.erasure.certificate import Certificate
     from secure_memory.store import SecureStore
 
 __version__ = "0.1.0"
@@ -55,7 +55,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "Actor": "secure_memory.actor",
     "AsyncSecureStore": "secure_memory.aio",
-    "Certificate": "secure_memory.lifecycle.certificate",
+    "Certificate": "secure_memory.lifecycle.erasure.certificate",
     "EnvKeyProvider": "secure_memory.keys.local",
     "FileKeyProvider": "secure_memory.keys.local",
     "RedactingProcessor": "secure_memory.agents_sdk.tracing",

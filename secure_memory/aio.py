@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from secure_memory.audit import LogRecord
-from secure_memory.lifecycle.restore import RestoreReport
+from secure_memory.lifecycle.backup.restores import RestoreReport
 from secure_memory.store import PathLike, SecureStore
 
 if TYPE_CHECKING:

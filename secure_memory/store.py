@@ -21,17 +21,17 @@ from secure_memory.billing import Billing
 from secure_memory.catalogue import Catalogue
 from secure_memory.errors import ConfigurationError
 from secure_memory.lifecycle import reserve
-from secure_memory.lifecycle.archives import Archives
-from secure_memory.lifecycle.backup import Backups
+from secure_memory.lifecycle.backup.backups import Backups
+from secure_memory.lifecycle.backup.restores import Restores
 from secure_memory.lifecycle.cleansing import Cleansing
-from secure_memory.lifecycle.erasing import Erasures
+from secure_memory.lifecycle.erasure.erasures import Erasures
 from secure_memory.lifecycle.governing import Governing, loaded
 from secure_memory.lifecycle.holding import Holding
-from secure_memory.lifecycle.purge import Purges
-from secure_memory.lifecycle.restore import Restores
-from secure_memory.lifecycle.rotating import Rotations
+from secure_memory.lifecycle.purge.archives import Archives
+from secure_memory.lifecycle.purge.purges import Purges
+from secure_memory.lifecycle.rotation.rotations import Rotations
 from secure_memory.lifecycle.subject_export import Subjects
-from secure_memory.lifecycle.transfer import Transfers
+from secure_memory.lifecycle.transfer.transfers import Transfers
 from secure_memory.policy.model import Policy
 from secure_memory.registry import Handle, KeySource, create_store, memory_store, open_store
 from secure_memory.scrubbing import structlog_processor

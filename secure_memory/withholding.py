@@ -3,7 +3,7 @@
 - What is withheld goes, in the transaction that takes it away and with an entry of its own, to a hidden branch of the
   session, with a chain of its own. Nothing leads back: no read, no list, no switch, no compaction.
 - It is proven before it is moved: a forged row does not become a true one on the way.
-- The purge deletes it when it may (`lifecycle.purge`), and an erasure seals it anew (`lifecycle.erase`).
+- The purge deletes it when it may (`lifecycle.purge.purges`), and an erasure seals it anew (`lifecycle.erasure.erase`).
 
 A session's hidden branches are found by HMACs that no name of a branch has: this one, and that of a paused run (`pausing`).
 """

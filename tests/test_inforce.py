@@ -17,7 +17,7 @@ from secure_memory import SecureSession, audit, inforce, service, shared
 from secure_memory.actor import Actor, acting_as
 from secure_memory.errors import AccessDeniedError, RollbackError, StoreVersionError, TamperedError
 from secure_memory.inforce import InForce, StalePolicyError
-from secure_memory.lifecycle.archive import ArchiveWriter
+from secure_memory.lifecycle.purge.archive import ArchiveWriter
 from secure_memory.policy.model import Policy
 from secure_memory.store import SecureStore
 from secure_memory.vault import sqlcipher

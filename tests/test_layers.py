@@ -98,7 +98,7 @@ ONLY_IN = {
     "rich": ["cli.*"],
     "ruamel": ["prices", "policy.strict"],
     "sqlcipher3": ["vault.sqlcipher"],
-    "sqlite3": ["lifecycle.foreign"],  # which reads the databases of the SDK
+    "sqlite3": ["lifecycle.transfer.foreign"],  # which reads the databases of the SDK
 }
 
 # Modules that do no I/O and take time and randomness as arguments.

@@ -8,7 +8,7 @@
 - Dropping is an entry itself. It covers every row without a body: how many there are, the first of those that are not looked
   at, and a digest of their numbers. So a body that is missing and is not covered is found by the whole check (`verify`).
 
-Called by `lifecycle.purging` inside a transaction; which entries are due is said by the caller.
+Called by `lifecycle.purge.purging` inside a transaction; which entries are due is said by the caller.
 """
 
 from __future__ import annotations

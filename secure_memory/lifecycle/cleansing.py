@@ -23,8 +23,8 @@ from secure_memory.actor import resolve
 from secure_memory.cleaning import Cleaning, originals
 from secure_memory.facet import Facet
 from secure_memory.ledger.entry import BranchHead
-from secure_memory.lifecycle.exporting import session_names
 from secure_memory.lifecycle.scanning import Progress, ScanReport, scan_database, scan_tenant
+from secure_memory.lifecycle.transfer.exporting import session_names
 from secure_memory.service import Spot, run_blocking
 from secure_memory.tenancy import Asker, Opened
 from secure_memory.vault import branches, history, pruning, seal, wal

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from secure_memory import clock
 from secure_memory.errors import ConfigurationError
 from secure_memory.facet import Facet
-from secure_memory.lifecycle.fates import Fate, Known
-from secure_memory.lifecycle.surveying import Survey
+from secure_memory.lifecycle.purge.fates import Fate, Known
+from secure_memory.lifecycle.purge.surveying import Survey
 from secure_memory.policy.retention import Cited
 from secure_memory.shared import transact
 from secure_memory.vault import erasures, holds, sessions

@@ -17,9 +17,9 @@ from secure_memory.actor import Actor
 from secure_memory.errors import RedactionError
 from secure_memory.inforce import InForce, inline, slow
 from secure_memory.items import Item
-from secure_memory.lifecycle.envelope import UnreadableError, cipher, reader
-from secure_memory.lifecycle.exporting import Exporting
-from secure_memory.lifecycle.foreign import Foreign
+from secure_memory.lifecycle.transfer.envelope import UnreadableError, cipher, reader
+from secure_memory.lifecycle.transfer.exporting import Exporting
+from secure_memory.lifecycle.transfer.foreign import Foreign
 from secure_memory.redaction.entities import ENTITIES
 from secure_memory.redaction.operators import Keyed
 from secure_memory.redaction.pipeline import Redactor, Rule

@@ -30,9 +30,10 @@ from secure_memory import items as sdk_items
 from secure_memory.actor import Actor, program, resolve
 from secure_memory.errors import ConfigurationError, KeyDestroyedError
 from secure_memory.facet import Facet
-from secure_memory.lifecycle import backup_set, exporting
-from secure_memory.lifecycle.exporting import Exporting, Line
+from secure_memory.lifecycle.backup import backup_set
 from secure_memory.lifecycle.records import Records
+from secure_memory.lifecycle.transfer import exporting
+from secure_memory.lifecycle.transfer.exporting import Exporting, Line
 from secure_memory.shared import SharedStore, transact
 from secure_memory.tenancy import Asker, Tenant
 from secure_memory.vault import erasures

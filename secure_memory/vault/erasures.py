@@ -5,7 +5,7 @@
 - An erased session leaves a stub: its row and those of its branches, without names, found by nobody, so that the ledger's
   heads have what they are about, usage stays billed, and a process that still holds its keys is told (`is_stub`).
 
-Called inside a transaction by `lifecycle.erase`; `service` asks for stubs.
+Called inside a transaction by `lifecycle.erasure.erase`; `service` asks for stubs.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ ends with the IV of its AES-256-CBC (16 bytes) and an HMAC (64), and the first o
 (sqlite.org/fileformat2 4.1). MACs are not checked: what is searched for is found or not.
 
 Opening a file and closing it takes away the locks that this process has on it (sqlite.org/howtocorrupt.html 2.2): so no
-process that has the database open may call this (see `lifecycle.searching`). Reads a page at a time.
+process that has the database open may call this (see `lifecycle.erasure.searching`). Reads a page at a time.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
 - Turns are not counted anew, not even where everything goes: what was spent in them stays theirs (see `usage`).
 - What is redacted has a new uid and a new seal in its old place and turn.
 
-Called inside a transaction by `lifecycle.purge`, which gives each branch its entry.
+Called inside a transaction by `lifecycle.purge.purges`, which gives each branch its entry.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`lifecycle/archive.py`: what is written is read back, and nothing else is; a disk that fills up leaves nothing."""
+"""`lifecycle/purge/archive.py`: what is written is read back, and nothing else is; a disk that fills up leaves nothing."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from secure_memory.errors import ConfigurationError, DiskFullError, StorageError, TamperedError
 from secure_memory.keys.key import Key
-from secure_memory.lifecycle import archive
-from secure_memory.lifecycle.archive import ArchiveWriter
+from secure_memory.lifecycle.purge import archive
+from secure_memory.lifecycle.purge.archive import ArchiveWriter
 
 KEY = Key(bytes(range(32)))
 FEW = settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])

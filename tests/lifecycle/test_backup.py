@@ -27,8 +27,8 @@ from secure_memory.errors import (
     TamperedError,
 )
 from secure_memory.keys.key import Key
-from secure_memory.lifecycle import backup as backups
-from secure_memory.lifecycle import backup_set
+from secure_memory.lifecycle.backup import backup_set
+from secure_memory.lifecycle.backup import backups as backups
 from secure_memory.store import SecureStore
 from secure_memory.vault import copying
 
@@ -54,7 +54,7 @@ asyncio.run(main())
 BACKING_UP = """
 import os, sys
 from secure_memory import SecureStore
-from secure_memory.lifecycle import backup, backup_set
+from secure_memory.lifecycle.backup import backups as backup, backup_set
 
 path, into, at = sys.argv[1:4]
 

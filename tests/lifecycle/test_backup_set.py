@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from secure_memory.errors import ConfigurationError, StorageError, StoreBusyError, TamperedError
 from secure_memory.keys.key import Key
-from secure_memory.lifecycle import backup_set
-from secure_memory.lifecycle.backup_set import BackupSet, CopiedVault
+from secure_memory.lifecycle.backup import backup_set
+from secure_memory.lifecycle.backup.backup_set import BackupSet, CopiedVault
 
 KEY = Key(bytes(range(32)))
 HEX = st.binary(min_size=16, max_size=16).map(bytes.hex)

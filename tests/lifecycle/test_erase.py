@@ -27,9 +27,9 @@ from secure_memory.errors import (
     TamperedError,
 )
 from secure_memory.keys.tombstones import FILE
-from secure_memory.lifecycle import searching, traces
-from secure_memory.lifecycle.certificate import Certificate
-from secure_memory.lifecycle.erase import SessionErasure
+from secure_memory.lifecycle.erasure import searching, traces
+from secure_memory.lifecycle.erasure.certificate import Certificate
+from secure_memory.lifecycle.erasure.erase import SessionErasure
 from secure_memory.store import SecureStore
 from secure_memory.tenancy import Asker
 from secure_memory.vault import pages, sqlcipher
@@ -277,7 +277,7 @@ def test_a_session_that_begins_while_its_subject_is_erased_is_refused(told: Stor
 KILLED = """
 import os, signal, sys
 from secure_memory import SecureStore
-from secure_memory.lifecycle.erase import SessionErasure
+from secure_memory.lifecycle.erasure.erase import SessionErasure
 
 path, step, when = sys.argv[1:]
 real = getattr(SessionErasure, step)

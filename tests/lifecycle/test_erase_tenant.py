@@ -22,8 +22,8 @@ from secure_memory.errors import (
 )
 from secure_memory.keys.tombstones import FILE
 from secure_memory.ledger.entry import parse
-from secure_memory.lifecycle import archive
-from secure_memory.lifecycle.certificate import Certificate
+from secure_memory.lifecycle.erasure.certificate import Certificate
+from secure_memory.lifecycle.purge import archive
 from secure_memory.store import SecureStore
 
 
@@ -167,7 +167,7 @@ KILLED = """
 import os, signal, sys
 from secure_memory import SecureStore
 from secure_memory.keys.keyring import Keyring
-from secure_memory.lifecycle.erase_tenant import TenantErasure
+from secure_memory.lifecycle.erasure.erase_tenant import TenantErasure
 
 path, step, when = sys.argv[1:]
 place = TenantErasure if hasattr(TenantErasure, step) else Keyring

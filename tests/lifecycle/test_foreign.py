@@ -1,4 +1,4 @@
-"""`lifecycle/foreign.py`: databases of the SDK, read and left as they are; and what is said of other files."""
+"""`lifecycle/transfer/foreign.py`: databases of the SDK, read and left as they are; and what is said of other files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from secure_memory import clock
 from secure_memory.errors import ConfigurationError, StorageError
-from secure_memory.lifecycle.foreign import Foreign, ForeignSession
+from secure_memory.lifecycle.transfer.foreign import Foreign, ForeignSession
 from secure_memory.store import SecureStore
 from secure_memory.vault import sqlcipher
 

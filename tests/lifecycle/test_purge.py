@@ -1,4 +1,4 @@
-"""`lifecycle/purge.py`: what is due goes, all of it and nothing else, in every branch and every page."""
+"""`lifecycle/purge/purges.py`: what is due goes, all of it and nothing else, in every branch and every page."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from secure_memory.errors import (
     StoreBusyError,
     TamperedError,
 )
-from secure_memory.lifecycle import archive, purging
-from secure_memory.lifecycle.purge_plan import PlanLine
-from secure_memory.lifecycle.safety import Limit, only_one
+from secure_memory.lifecycle.purge import archive, purging
+from secure_memory.lifecycle.purge.purge_plan import PlanLine
+from secure_memory.lifecycle.purge.safety import Limit, only_one
 from secure_memory.policy.model import Access, Basis, Retention, RetentionRule, Role, Select
 from secure_memory.store import SecureStore
 
@@ -494,7 +494,7 @@ KILLED = """
 import os, sys
 from secure_memory import SecureStore, clock
 from secure_memory.vault import sqlcipher, pruning, wal
-from secure_memory.lifecycle import archive, archiving, disposing, purging
+from secure_memory.lifecycle.purge import archive, archiving, disposing, purging
 place, now, step = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 clock.now = lambda: now
 left = [step]

@@ -29,8 +29,8 @@ from secure_memory.errors import (
     WrongKeyError,
 )
 from secure_memory.ledger.anchor import Anchor
-from secure_memory.lifecycle import replacing
-from secure_memory.lifecycle.restore import RestoreReport
+from secure_memory.lifecycle.backup import replacing
+from secure_memory.lifecycle.backup.restores import RestoreReport
 from secure_memory.store import SecureStore
 
 HOLDING = """
@@ -45,7 +45,7 @@ with SecureStore.open(sys.argv[1]):
 RESTORING = """
 import os, sys
 from secure_memory import SecureStore
-from secure_memory.lifecycle import replacing, restore
+from secure_memory.lifecycle.backup import replacing, restores as restore
 
 into, path, at = sys.argv[1:4]
 

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from secure_memory import clock
-from secure_memory.lifecycle import purging
-from secure_memory.lifecycle.erase import SessionErasure
+from secure_memory.lifecycle.erasure.erase import SessionErasure
+from secure_memory.lifecycle.purge import purging
 from secure_memory.policy.model import Basis, Retention, RetentionRule, Select
 from secure_memory.store import SecureStore
 

@@ -255,7 +255,7 @@ KILLED = """
 import os, signal, sys
 from secure_memory import SecureStore
 from secure_memory.keys.keyring import Keyring
-from secure_memory.lifecycle import rotate
+from secure_memory.lifecycle.rotation import rotate
 
 path, step, when = sys.argv[1:]
 place = rotate if hasattr(rotate, step) else Keyring
@@ -307,7 +307,7 @@ def test_an_interrupted_turn_is_finished_before_the_kek_is_rotated(
     def fail(*_: Any) -> None:
         raise SecureMemoryError("stopped here")
 
-    monkeypatch.setattr("secure_memory.lifecycle.rotate.finish", fail)
+    monkeypatch.setattr("secure_memory.lifecycle.rotation.rotate.finish", fail)
     with pytest.raises(SecureMemoryError, match="stopped here"):
         filed.key_rotate(epoch=True, new_key=True)
     with pytest.raises(ConfigurationError, match="interrupted"):

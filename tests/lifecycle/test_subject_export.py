@@ -21,7 +21,7 @@ from secure_memory.errors import (
     KeyDestroyedError,
     StorageError,
 )
-from secure_memory.lifecycle import backup_set
+from secure_memory.lifecycle.backup import backup_set
 from secure_memory.store import SecureStore
 
 

@@ -1,4 +1,4 @@
-"""`lifecycle/surveying.py`: what SQL finds is what the resolver says of each item, and what belongs together stays so."""
+"""`lifecycle/purge/surveying.py`: what SQL finds is what the resolver says of each item, and pairs stay pairs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from agents.run_internal.items import drop_orphan_function_calls
 
-from secure_memory.lifecycle.fates import Known
-from secure_memory.lifecycle.surveying import Survey
+from secure_memory.lifecycle.purge.fates import Known
+from secure_memory.lifecycle.purge.surveying import Survey
 from secure_memory.policy import durations, retention
 from secure_memory.policy.matching import Facts
 from secure_memory.policy.model import Basis, Retention, RetentionRule, Select

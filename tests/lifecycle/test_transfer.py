@@ -18,9 +18,9 @@ from agents.usage import Usage
 
 from secure_memory import clock
 from secure_memory.errors import AccessDeniedError, ConfigurationError, StorageError, TamperedError
-from secure_memory.lifecycle import importing
-from secure_memory.lifecycle.foreign import Foreign
-from secure_memory.lifecycle.transfer import UnreadableRow
+from secure_memory.lifecycle.transfer import importing
+from secure_memory.lifecycle.transfer.foreign import Foreign
+from secure_memory.lifecycle.transfer.transfers import UnreadableRow
 from secure_memory.store import SecureStore
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 KILLED = """
 import os, sys
 from secure_memory import SecureStore
-from secure_memory.lifecycle import importing, intake
+from secure_memory.lifecycle.transfer import importing, intake
 
 place, database, how, after = *sys.argv[1:4], int(sys.argv[4])
 importing.CHUNK = 50

@@ -194,8 +194,8 @@ def test_it_is_for_those_who_may_export(claimed: SecureStore, tmp_path: Path, pl
 KILLED = """
 import os, signal, sys
 from secure_memory import SecureStore
-from secure_memory.lifecycle import withhold
-from secure_memory.lifecycle.erase import SessionErasure
+from secure_memory.lifecycle.erasure import withhold
+from secure_memory.lifecycle.erasure.erase import SessionErasure
 
 path, where = sys.argv[1:]
 real = withhold.move

@@ -1,0 +1,1 @@
+"""Erasing a conversation, a person, a tenant: keys first, then rows, then a search, then a certificate."""

@@ -1,0 +1,1 @@
+"""What is due: found, planned, deleted, redacted, archived."""

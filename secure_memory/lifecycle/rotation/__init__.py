@@ -1,0 +1,1 @@
+"""New keys for what is in use: the KEK, the store root, a vault's, a person's."""

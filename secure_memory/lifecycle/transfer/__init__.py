@@ -1,0 +1,1 @@
+"""Conversations in and out: the SDK's own databases imported, JSON Lines exported."""

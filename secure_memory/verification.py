@@ -7,9 +7,16 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from secure_memory.actor import Actor
+from secure_memory.actor import Actor, resolve
 from secure_memory.audit import tenants
-from secure_memory.errors import ConfigurationError, IntegrityError, KeyNotFoundError, SecureMemoryError, TamperedError
+from secure_memory.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    IntegrityError,
+    KeyNotFoundError,
+    SecureMemoryError,
+    TamperedError,
+)
 from secure_memory.ledger import anchor as anchors
 from secure_memory.ledger.ledger import stored_nodes
 from secure_memory.ledger.merkle import Head, root_at
@@ -52,14 +59,25 @@ def verify(
 ) -> list[TenantReport]:
     """Check every vault whole, against its anchor too. Raises IntegrityError, which names the first thing that is wrong.
 
-    The check is itself an `audit.verify` entry of each vault.
+    The check is itself an `audit.verify` entry of each vault. Raises AccessDeniedError before anything is looked at.
     """
+    _authorise(shared, actor)
     try:
         shared.keyring.check()
     except TamperedError as error:
         raise TamperedError(f"keys.db: {error}", hint=error.hint) from None
     _check_tombstones(shared, tenants(shared, tenant))
     return [_verify_one(shared, one, actor, progress) for one in tenants(shared, tenant)]
+
+
+def _authorise(shared: SharedStore, actor: Actor | None) -> None:
+    """Who may not verify is not told what is wrong. Raises AccessDeniedError, with an entry of the store's own ledger."""
+    try:
+        shared.policy.authorise(resolve(None, None, actor), "audit.verify", "the store")
+    except AccessDeniedError as denial:
+        detail = {"during": denial.action, "error": type(denial).__name__, "needed": denial.needed}
+        shared.record({"action": "access.denied", "outcome": "denied", "detail": detail}, actor)
+        raise
 
 
 def _check_tombstones(shared: SharedStore, tenants: list[Tenant]) -> None:

@@ -37,9 +37,11 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/purge.py
 	$(BIN)/python benchmarks/redaction.py
 
-# The JSON Schema of policy files, from the models. A test fails where it is not current.
+# The JSON Schema of policy files, from the models, and the canonical baseline. Tests fail where they are not current.
 schema: $(INSTALLED)
 	$(BIN)/python -c "from secure_memory.policy.schema import text; print(text(), end='')" > policies/schema.json
+	$(BIN)/python -c "from secure_memory.policy.load import load; print(load('baseline').policy.canonical().decode())" \
+		> policies/baseline.json
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -19,7 +19,7 @@ from typing import Literal
 from secure_memory.actor import Actor, program
 from secure_memory.errors import AccessDeniedError, RollbackError, StoreVersionError, TamperedError
 from secure_memory.ledger.ledger import VERIFY_HINT
-from secure_memory.policy import model, retention
+from secure_memory.policy import baseline, model, retention
 from secure_memory.policy.access import Decision, Gate
 from secure_memory.policy.model import Policy
 from secure_memory.redaction.detect import BuiltinDetector, Detector, Finding
@@ -150,9 +150,8 @@ def slow(policy: Policy) -> list[Detector]:
 
 def first() -> InForce:
     """What governs a store that was never told anything: the baseline pack."""
-    from secure_memory.policy.load import baseline  # here: only making a store reads YAML
-
-    return InForce(baseline(), 0)
+    text = baseline.text()
+    return InForce(model.from_canonical(text), 0, text)
 
 
 def of_system(control: Control) -> InForce | None:

@@ -11,6 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from secure_memory import policies
+from secure_memory.policy import baseline as canonical
 from secure_memory.policy import entities
 from secure_memory.policy.load import Loaded, baseline, load, packs
 from secure_memory.policy.model import Policy, RetentionRule, Role
@@ -132,3 +133,8 @@ def test_the_schema_finds_something() -> None:
 def test_the_schema_is_current() -> None:
     """`policies/schema.json` is what `make schema` writes."""
     assert text() == (FOLDER / "schema.json").read_text()
+
+
+def test_the_canonical_baseline_is_current() -> None:
+    """What a new store is governed by is what `baseline.yaml` says (`make schema` writes it)."""
+    assert load("baseline").policy.canonical() == canonical.text()

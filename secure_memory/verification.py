@@ -25,7 +25,6 @@ from secure_memory.shared import SharedStore, record
 from secure_memory.tenancy import Tenant
 from secure_memory.vault import erasures, sessions
 from secure_memory.vault import verify as vault_verify
-from secure_memory.vault.sqlcipher import check_pages
 
 log = get_logger(__name__)
 
@@ -134,16 +133,12 @@ def check_vault(
     tell = None if progress is None else lambda done: progress(tenant.keys.name, done)
     with tenant.vault.database.snapshot() as execute:
         being_erased = erasures.unfinished(execute, tenant.keys.ledger, tenant.keys.uid)
-    database = tenant.vault.database
-    with database.lock:  # pages are checked where they lie: those of the WAL may be under a newer key
-        database.open()
-        database.checkpoint()
     with tenant.vault.database.snapshot() as execute:
         whole = vault_verify.verify(execute, tenant.vault.database, key_of, tell)
         if anchor is not None:
             node = stored_nodes(execute)
             anchors.check(anchor, whole.entries, lambda size: root_at(size, node))
-        check_pages(execute)
+    tenant.vault.database.check_pages()
     return whole
 
 

@@ -36,7 +36,7 @@ class Driver:
     """How keys.db is reached.
 
     `connect(key, salt)` opens it with its schema, under a key of 32 bytes and a salt of 16; `begin(connection)` begins a
-    write, waiting for other processes; `check(execute)` checks every page; `copy(connection, raw, path, progress)` copies
+    write, waiting for other processes; `check(connection)` checks every page; `copy(connection, raw, path, progress)` copies
     it to a new file under the same key and salt (`raw`); `rekey(old, new, salt)` writes the file, which is under one of the
     old keys, under the new one; `translate(error, doing)` is our error for one of the driver's, whose class is `error`. An
     `in_memory` database is its connection, which a forked child then shares no file with and keeps.
@@ -44,7 +44,7 @@ class Driver:
 
     connect: Callable[[bytes, bytes], Connection]
     begin: Callable[[Connection], None]
-    check: Callable[[Callable[..., Any]], None]
+    check: Callable[[Any], None]
     copy: Callable[[Connection, memoryview, Path, Progress | None], None]
     rekey: Callable[[Sequence[Key], Key, bytes], None]
     translate: Callable[[Exception, str], SecureMemoryError]
@@ -76,7 +76,8 @@ class KeysDatabase:
             db = self._begun(write)
             try:
                 yield db
-                db.execute("COMMIT")
+                if write or db.in_transaction:  # a copy ends what it read in
+                    db.execute("COMMIT")
                 if write:
                     self._checkpoint_now_and_then(db)
             except self._driver.error as error:
@@ -153,9 +154,12 @@ class KeysDatabase:
                 raise self._driver.translate(error, "keys.db") from None
 
     def check(self) -> None:
-        """Check every page of the file. Raises TamperedError."""
+        """Check every page of the file. Raises TamperedError, StoreBusyError, StorageError."""
         with self.lock:
-            self._driver.check(self._opened().execute)
+            try:
+                self._driver.check(self._opened())
+            except self._driver.error as error:
+                raise self._driver.translate(error, "keys.db") from None
 
     @property
     def key(self) -> Key:
@@ -163,7 +167,7 @@ class KeysDatabase:
         return self._key
 
     def copy_to(self, db: Connection, path: Path, progress: Progress | None) -> None:
-        """Copy the database, as the transaction of `db` sees it, to a new file under the same key."""
+        """Copy the database, as the transaction of `db` sees it, to a new file under the same key. Ends it."""
         raw = memoryview(self._key.bytes + self._salt)  # which prints as an address
         self._driver.copy(db, raw, path, progress)
 

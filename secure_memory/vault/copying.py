@@ -29,10 +29,11 @@ Progress = Callable[[int, int], None]
 
 
 def copy(source: sqlcipher.Connection, target: sqlcipher.Connection, progress: Progress | None) -> None:
-    """Copy what `source`, inside a read transaction, sees of its database into `target`, which is new; closes `target`.
+    """Copy what `source`, inside a read transaction, sees of its database into `target`, which is new; closes `target`
+    and ends the transaction.
 
-    Raises TamperedError for a damaged page, DiskFullError, StorageError, and other errors of the driver: whoever called
-    knows which database it was.
+    Raises TamperedError for a damaged page, DiskFullError, StoreBusyError, StorageError, and other errors of the driver:
+    whoever called knows which database it was.
     """
     try:
         target.execute("PRAGMA journal_mode = OFF").fetchone()
@@ -53,7 +54,7 @@ def copy(source: sqlcipher.Connection, target: sqlcipher.Connection, progress: P
                     "could not copy: the disk refused", hint="`secmem doctor` checks disk and modes"
                 ) from None
             raise
-        sqlcipher.check_pages(source.execute)
+        sqlcipher.check_pages(source)
         if target.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":  # one of the WAL, which was not checked above
             raise TamperedError("a page is not what was written", hint=DAMAGED_HINT)
     finally:

@@ -238,6 +238,15 @@ class Database(Anchored):
             copying.copy(connection, target, progress)
         return Head(tail.size, tail.root)
 
+    def check_pages(self) -> None:
+        """Check the MAC of every page of the file. Raises as opening does, TamperedError, StoreBusyError."""
+        try:
+            with self._beside() as connection:
+                sqlcipher.check_pages(connection)
+        except TamperedError:  # unless another process has changed the file's key meanwhile
+            with self._beside() as connection:
+                sqlcipher.check_pages(connection)
+
     @contextmanager
     def _beside(self) -> Iterator[Any]:
         """A connection of its own in a read transaction; the only one, held, where the vault is in memory."""

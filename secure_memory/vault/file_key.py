@@ -113,7 +113,7 @@ def rekey(path: Path, salt: bytes, keys: Sequence[Key], new: Key) -> bool:
             if holder.key is new:
                 return False
             if not checked:
-                sqlcipher.check_pages(connection.execute)
+                sqlcipher.check_pages(connection)
                 checked = True
             if _change(connection, memoryview(new.bytes + salt)):
                 break

@@ -17,7 +17,6 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
@@ -193,20 +192,33 @@ def _migrate(connection: Connection, migrations: tuple[str, ...]) -> None:
         raise
 
 
-def check_pages(execute: Callable[..., Any]) -> None:
-    """Check the MAC of every page of the file, those that nothing reads among them. Raises TamperedError.
+def check_pages(connection: Connection) -> None:
+    """Check the MAC of every page of the file, those that nothing reads among them. Ends the connection's read transaction.
 
+    Raises TamperedError; StoreBusyError while a reader keeps it from being told. For a reader's sake a checkpoint leaves out
+    pages that are newer, and a file that grew then has gaps: what looks wrong counts only where the whole WAL is in the file.
     A page that another process's checkpoint is just writing may look wrong, once: what is wrong stays wrong.
     """
-    if not execute("PRAGMA database_list").fetchone()[2]:
+    rollback(connection)  # ours is a reader, too
+    if not connection.execute("PRAGMA database_list").fetchone()[2]:
         return  # in memory: there is no file
-    for attempt in range(CHECKS):
-        found = execute("PRAGMA cipher_integrity_check").fetchall()
-        if not found:
+    deadline, checks, wrong = time.monotonic() + BUSY_TIMEOUT, 0, None
+    while checks < CHECKS:
+        busy, frames, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        found = set(connection.execute("PRAGMA cipher_integrity_check").fetchall())
+        if not busy and frames == moved:
+            wrong = found if wrong is None else wrong & found
+            checks += 1
+        if not found or wrong == set():
             return
-        time.sleep(0.05 * (attempt + 1))
+        if time.monotonic() > deadline:
+            raise StoreBusyError(
+                f"another process has read the store for more than {BUSY_TIMEOUT:g} s: its pages can't be checked",
+                hint="try again once no other secmem command scans it",
+            )
+        time.sleep(0.05)
     raise TamperedError(
-        f"a page is not what was written ({len(found)} in all)",
+        f"a page is not what was written ({len(wrong or ())} in all)",
         hint="keep a copy of the files for the investigation, then restore from a backup",
     )
 

@@ -11,7 +11,7 @@ from secure_memory import directory
 from secure_memory.errors import StorageError
 from secure_memory.keys.database import SCHEMA, Driver
 from secure_memory.keys.key import Key
-from secure_memory.vault import file_key, sqlcipher
+from secure_memory.vault import file_key, integrity, sqlcipher
 from secure_memory.vault.copying import copy_keys
 
 
@@ -41,5 +41,5 @@ def driver(path: Path | None) -> Driver:
             file_key.rekey(path, salt, old, new)
 
     return Driver(
-        connect_for, begin, sqlcipher.check_pages, copy_keys, rekey, sqlcipher.translate, sqlcipher.DriverError, path is None
+        connect_for, begin, integrity.check, copy_keys, rekey, sqlcipher.translate, sqlcipher.DriverError, path is None
     )

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from secure_memory.errors import DiskFullError, StorageError, TamperedError
-from secure_memory.vault import sqlcipher
+from secure_memory.vault import integrity, sqlcipher
 
 PAGES = 256
 """Pages (of 4 kB) that are copied between two calls of `progress`."""
@@ -54,7 +54,7 @@ def copy(source: sqlcipher.Connection, target: sqlcipher.Connection, progress: P
                     "could not copy: the disk refused", hint="`secmem doctor` checks disk and modes"
                 ) from None
             raise
-        sqlcipher.check_pages(source)
+        integrity.check(source)
         if target.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":  # one of the WAL, which was not checked above
             raise TamperedError("a page is not what was written", hint=DAMAGED_HINT)
     finally:

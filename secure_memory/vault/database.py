@@ -224,7 +224,7 @@ class Database(Anchored):
 
         A vault in memory has one connection only, which is held. Raises as opening does.
         """
-        with self._beside() as connection:
+        with self.beside() as connection:
             yield connection.execute
 
     def copy_to(self, path: Path, progress: copying.Progress | None = None) -> Head:
@@ -232,23 +232,14 @@ class Database(Anchored):
 
         Others go on writing meanwhile. Raises as opening does, DiskFullError, and TamperedError for a damaged page.
         """
-        with self._beside() as connection:
+        with self.beside() as connection:
             tail = self.ledger.catch_up(connection.execute, self.tail)
             target = self._key.connect(path, create=True)
             copying.copy(connection, target, progress)
         return Head(tail.size, tail.root)
 
-    def check_pages(self) -> None:
-        """Check the MAC of every page of the file. Raises as opening does, TamperedError, StoreBusyError."""
-        try:
-            with self._beside() as connection:
-                sqlcipher.check_pages(connection)
-        except TamperedError:  # unless another process has changed the file's key meanwhile
-            with self._beside() as connection:
-                sqlcipher.check_pages(connection)
-
     @contextmanager
-    def _beside(self) -> Iterator[Any]:
+    def beside(self) -> Iterator[Any]:
         """A connection of its own in a read transaction; the only one, held, where the vault is in memory."""
         with self.lock:
             connection = self.open()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from secure_memory.errors import DiskFullError, StorageError, StoreBusyError, TamperedError
 from secure_memory.keys.key import Key
-from secure_memory.vault import sqlcipher
+from secure_memory.vault import integrity, sqlcipher
 
 _ATTEMPTS = 3
 """How often a file may get another key while it is being opened."""
@@ -113,7 +113,7 @@ def rekey(path: Path, salt: bytes, keys: Sequence[Key], new: Key) -> bool:
             if holder.key is new:
                 return False
             if not checked:
-                sqlcipher.check_pages(connection)
+                integrity.check(connection)
                 checked = True
             if _change(connection, memoryview(new.bytes + salt)):
                 break

@@ -42,8 +42,6 @@ DriverError: type[Exception] = driver.Error
 PAGE_SIZE = 4096
 BUSY_TIMEOUT = 10.0
 """Seconds that we wait for another process's transaction."""
-CHECKS = 3
-"""How often a page has to look wrong."""
 PLAINTEXT_MAGIC = b"SQLite format 3\x00"
 MIGRATIONS: tuple[str, ...] = tuple(
     files("secure_memory.vault").joinpath(name).read_text() for name in ("schema.sql", "schema_2.sql")
@@ -190,37 +188,6 @@ def _migrate(connection: Connection, migrations: tuple[str, ...]) -> None:
     except BaseException:
         rollback(connection)
         raise
-
-
-def check_pages(connection: Connection) -> None:
-    """Check the MAC of every page of the file, those that nothing reads among them. Ends the connection's read transaction.
-
-    Raises TamperedError; StoreBusyError while a reader keeps it from being told. For a reader's sake a checkpoint leaves out
-    pages that are newer, and a file that grew then has gaps: what looks wrong counts only where the whole WAL is in the file.
-    A page that another process's checkpoint is just writing may look wrong, once: what is wrong stays wrong.
-    """
-    rollback(connection)  # ours is a reader, too
-    if not connection.execute("PRAGMA database_list").fetchone()[2]:
-        return  # in memory: there is no file
-    deadline, checks, wrong = time.monotonic() + BUSY_TIMEOUT, 0, None
-    while checks < CHECKS:
-        busy, frames, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        found = set(connection.execute("PRAGMA cipher_integrity_check").fetchall())
-        if not busy and frames == moved:
-            wrong = found if wrong is None else wrong & found
-            checks += 1
-        if not found or wrong == set():
-            return
-        if time.monotonic() > deadline:
-            raise StoreBusyError(
-                f"another process has read the store for more than {BUSY_TIMEOUT:g} s: its pages can't be checked",
-                hint="try again once no other secmem command scans it",
-            )
-        time.sleep(0.05)
-    raise TamperedError(
-        f"a page is not what was written ({len(wrong or ())} in all)",
-        hint="keep a copy of the files for the investigation, then restore from a backup",
-    )
 
 
 def begin(connection: Connection, timeout: float = BUSY_TIMEOUT) -> None:

@@ -29,7 +29,7 @@ from secure_memory.keys.database import SCHEMA, Driver
 from secure_memory.keys.key import Key, context
 from secure_memory.keys.keyring import Keyring
 from secure_memory.keys.opened import SessionKeys, TenantKeys
-from secure_memory.vault import file_key, sqlcipher
+from secure_memory.vault import file_key, integrity, sqlcipher
 from secure_memory.vault.copying import copy_keys
 
 STORE, ROOT = bytes(range(16)), bytes(range(32))
@@ -48,7 +48,7 @@ def driver(path: Path) -> Driver:
     return Driver(
         connect,
         sqlcipher.begin,
-        sqlcipher.check_pages,
+        integrity.check,
         copy_keys,
         rekey,
         sqlcipher.translate,

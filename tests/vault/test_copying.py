@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from secure_memory.errors import StorageError, TamperedError
-from secure_memory.vault import copying, sqlcipher
+from secure_memory.vault import copying, integrity, sqlcipher
 
 RAW = bytes(48)
 
@@ -70,7 +70,7 @@ def test_damage_is_found(source: Path, page: int) -> None:
 def test_damage_that_only_the_copy_shows(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A damaged page that is not in the file, as one of the WAL, is found in the copy, where it is a page of zeros."""
     damage(source, 50)
-    monkeypatch.setattr(sqlcipher, "check_pages", lambda connection: None)
+    monkeypatch.setattr(integrity, "check", lambda connection: None)
     with pytest.raises(TamperedError, match="a page is not what was written"):
         copied(source)
 

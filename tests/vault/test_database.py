@@ -24,7 +24,7 @@ from secure_memory.errors import (
 )
 from secure_memory.ledger import anchor as anchors
 from secure_memory.vault import database as module
-from secure_memory.vault import open_ones, sqlcipher
+from secure_memory.vault import integrity, open_ones, sqlcipher
 from secure_memory.vault.control import Control
 from secure_memory.vault.transaction import Transaction
 from secure_memory.vault.vault import Vault
@@ -128,11 +128,12 @@ def test_a_page_that_a_checkpoint_left_out(bench: Bench, monkeypatch: pytest.Mon
             vault.database.checkpoint()
             left_out = execute("PRAGMA cipher_integrity_check").fetchall()
             if left_out:
-                with pytest.raises(StoreBusyError, match="can't be checked"):
-                    vault.database.check_pages()
+                with pytest.raises(StoreBusyError, match="can't be checked"), vault.database.beside() as connection:
+                    integrity.check(connection)
                 break
     assert left_out
-    vault.database.check_pages()
+    with vault.database.beside() as connection:
+        integrity.check(connection)
 
 
 @pytest.mark.parametrize("page", range(1, 9))
@@ -143,8 +144,8 @@ def test_a_page_that_was_changed(bench: Bench, page: int) -> None:
     data[(page * 4096 + 100) % len(data)] ^= 1
     bench.path.write_bytes(data)
     vault = bench.vault()
-    with pytest.raises(TamperedError):
-        vault.database.check_pages()
+    with pytest.raises(TamperedError), vault.database.beside() as connection:
+        integrity.check(connection)
     try:
         bench.run(vault, entry)
         bench.read(vault)

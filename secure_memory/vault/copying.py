@@ -22,7 +22,6 @@ from secure_memory.vault import integrity, sqlcipher
 PAGES = 256
 """Pages (of 4 kB) that are copied between two calls of `progress`."""
 
-DAMAGED_HINT = "keep a copy of the files for the investigation, then restore from a backup"
 
 Progress = Callable[[int, int], None]
 """Called now and then with the bytes that were copied, and how many there are."""
@@ -56,7 +55,7 @@ def copy(source: sqlcipher.Connection, target: sqlcipher.Connection, progress: P
             raise
         integrity.check(source)
         if target.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":  # one of the WAL, which was not checked above
-            raise TamperedError("a page is not what was written", hint=DAMAGED_HINT)
+            raise TamperedError("a page is not what was written", hint=sqlcipher.DAMAGED_HINT)
     finally:
         target.close()
 

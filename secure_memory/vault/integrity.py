@@ -38,5 +38,5 @@ def check(connection: sqlcipher.Connection) -> None:
         time.sleep(0.05)
     raise TamperedError(
         f"a page is not what was written ({len(wrong or ())} in all)",
-        hint="keep a copy of the files for the investigation, then restore from a backup",
+        hint=sqlcipher.DAMAGED_HINT,
     )

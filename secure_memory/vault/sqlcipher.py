@@ -42,6 +42,7 @@ DriverError: type[Exception] = driver.Error
 PAGE_SIZE = 4096
 BUSY_TIMEOUT = 10.0
 """Seconds that we wait for another process's transaction."""
+DAMAGED_HINT = "keep a copy of the files for the investigation, then restore from a backup"
 PLAINTEXT_MAGIC = b"SQLite format 3\x00"
 MIGRATIONS: tuple[str, ...] = tuple(
     files("secure_memory.vault").joinpath(name).read_text() for name in ("schema.sql", "schema_2.sql")
@@ -265,7 +266,7 @@ def translate(error: Exception, doing: str) -> SecureMemoryError:
     if code in (11, 26) or (not code and isinstance(error, driver.OperationalError)):  # the driver's own: text that is none
         return TamperedError(
             f"{doing}: a page is not what was written ({name})",
-            hint="keep a copy of the files for the investigation, then restore from a backup",
+            hint=DAMAGED_HINT,
         )
     if code == 8:
         return StorageError(

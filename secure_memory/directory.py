@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from secure_memory import clock
+from secure_memory.disk import sync
 from secure_memory.errors import ConfigurationError, NotAStoreError, StorageError, StoreVersionError
 from secure_memory.keys.key import Key, context
 from secure_memory.keys.provider import KeyProvider
@@ -214,15 +215,6 @@ def _write(path: Path, manifest: Manifest) -> None:
         os.fsync(file.fileno())
     new.rename(path)
     sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Have what changed in the directory on disk. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 # ---- the reserve ----------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 # Everyone may use these.
-COMMON = {"errors", "actions", "actor", "clock", "items", "log", "fork"}
+COMMON = {"errors", "actions", "actor", "clock", "items", "log", "fork", "disk"}
 
 # What a room may import besides itself: everything below it.
 VAULT = COMMON | {"ledger", "keys.key"}  # of keys the values only, Key and context(): no provider, no keyring

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from secure_memory import clock
+from secure_memory.disk import sync
 from secure_memory.errors import ConfigurationError, KeyNotFoundError
 from secure_memory.keys.key import KEY_BYTES, Key
 from secure_memory.keys.provider import kek_id
@@ -204,8 +205,7 @@ def _make_directory(path: Path) -> None:
         return
     _make_directory(path.parent)
     path.mkdir(mode=0o700, exist_ok=True)
-    with _directory(path.parent) as parent:
-        os.fsync(parent)
+    sync(path.parent)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from secure_memory import clock
+from secure_memory.disk import sync
 from secure_memory.errors import StorageError, TamperedError
 from secure_memory.keys.key import Key, context
 
@@ -84,7 +85,7 @@ class TombstoneList:
             place.unlink(missing_ok=True)
             TombstoneList(place, key).append(self._proven(_all(fd))[0])
             os.replace(place, self.path)
-            _sync_directory(self.path.parent)
+            sync(self.path.parent)
 
     def _proven(self, content: bytes) -> tuple[list[Tombstone], bytes, int]:
         """The tombstones, the last line's MAC, and how many bytes are whole lines."""
@@ -123,7 +124,7 @@ class TombstoneList:
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            _sync_directory(self.path.parent)
+            sync(self.path.parent)
             yield fd
         finally:
             os.close(fd)
@@ -148,11 +149,3 @@ def _write(fd: int, offset: int, data: bytes) -> None:
     while data:
         written = os.pwrite(fd, data, offset)
         data, offset = data[written:], offset + written
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

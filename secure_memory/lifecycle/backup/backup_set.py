@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from secure_memory import clock
+from secure_memory.disk import sync
 from secure_memory.errors import ConfigurationError, DiskFullError, StorageError, StoreBusyError, TamperedError
 from secure_memory.keys.key import Key, context
 
@@ -223,15 +224,6 @@ def measured(path: Path) -> tuple[int, str]:
             length += len(chunk)
             digest.update(chunk)
     return length, digest.hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Have a file or a directory on disk."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from typing import Literal
 
 from secure_memory import audit, clock, directory
 from secure_memory.actor import Actor
+from secure_memory.disk import sync
 from secure_memory.errors import ConfigurationError, StoreBusyError
 from secure_memory.facet import Facet
 from secure_memory.keys.copying import KeysCopied
@@ -170,7 +171,7 @@ class _Copying:
         file = place / (directory.SYSTEM if name == SYSTEM_TENANT else f"{directory.VAULTS}/{uid}.db")
         file.unlink(missing_ok=True)
         head = tenant.vault.database.copy_to(file, self._telling(f"tenant {name}"))
-        backup_set.sync(file)
+        sync(file)
         self._vaults[uid] = CopiedVault(tenant.keys.uid.hex(), head.size, head.root.hex())
 
     def _copy_archives(self, place: Path) -> None:
@@ -190,7 +191,7 @@ class _Copying:
         with directory.changing(self._path):
             found = self._shared.keyring.copy_to(file, since, self._telling("keys"))
             self._manifest = (self._path / directory.MANIFEST).read_bytes()
-        backup_set.sync(file)
+        sync(file)
         self._spans["keys"] = created, max(created, clock.now())
         return found
 

@@ -21,9 +21,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from secure_memory import clock, directory, registry
+from secure_memory.disk import sync
 from secure_memory.errors import ConfigurationError, NotAStoreError, StoreBusyError
 from secure_memory.lifecycle.backup.assembling import Sets
-from secure_memory.lifecycle.backup.backup_set import sweep, sync, told
+from secure_memory.lifecycle.backup.backup_set import sweep, told
 
 _SHARED_FIRST, _SHARED_SIZE = 0x40000002, 510
 _REPLACED = "replaced-"

@@ -21,6 +21,7 @@ from typing import Any
 
 from secure_memory import clock, directory
 from secure_memory.actor import Actor, program, resolve
+from secure_memory.disk import sync
 from secure_memory.errors import KeyDestroyedError, KeyManagementError, TamperedError
 from secure_memory.keys.erasing import Held
 from secure_memory.ledger import merkle
@@ -110,7 +111,7 @@ class TenantErasure:
         if path is not None:
             for suffix in ("", "-wal", "-shm"):
                 Path(f"{path}{suffix}").unlink(missing_ok=True)
-            directory.sync(path.parent)
+            sync(path.parent)
         return self._move(replace(erasure, stage="rows"), {})
 
     def files(self, erasure: Erasure) -> Erasure:

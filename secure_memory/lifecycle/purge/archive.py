@@ -29,6 +29,7 @@ import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from secure_memory.disk import sync
 from secure_memory.errors import ConfigurationError, DiskFullError, StorageError, TamperedError
 from secure_memory.keys.key import Key
 
@@ -78,11 +79,7 @@ class ArchiveWriter:
             os.fsync(self._file.fileno())
             self._file.close()
             os.replace(self._temporary, self.path)
-            directory = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            sync(self.path.parent)
         return self.path
 
     def abandon(self) -> None:

@@ -23,6 +23,7 @@ from secure_memory import audit, clock
 from secure_memory import items as sdk_items
 from secure_memory.actor import Actor
 from secure_memory.conversation import Conversation, Fetched
+from secure_memory.disk import sync
 from secure_memory.errors import ConfigurationError, DiskFullError, StorageError
 from secure_memory.service import run_blocking
 from secure_memory.shared import SharedStore, record
@@ -209,11 +210,7 @@ def opened(out: Path | BinaryIO) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.replace(temporary, out)
         temporary = None
-        directory = os.open(out.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync(out.parent)
     except OSError as error:
         why = (error.strerror or "unknown error").lower()
         kind = DiskFullError if error.errno in _NO_SPACE else StorageError
